@@ -1,0 +1,296 @@
+"""Differentiable collectives that accept uneven batches: gather, and the shuffle of shuffling batch norm.
+
+Every collective here is entered by all ranks or by none. A rank's sizes, dtype and row shape are exchanged first, and
+where ranks disagree all of them raise the same error, so that none is left waiting. Rows travel as bytes: any dtype,
+bit for bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from contrastive_ops import _checks
+from contrastive_ops._group import Group, resolve
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+_DTYPES = tuple(dict.fromkeys(v for v in vars(torch).values() if isinstance(v, torch.dtype)))
+_MAX_DIMS = 8
+
+
+def all_gather(x: Tensor, *, group: Group = None) -> Tensor:
+    r"""The rows of every rank, in rank order, with the gradient of that concatenation.
+
+    $$y = [x_0; x_1; \dots; x_{W-1}], \qquad
+      \frac{\partial L}{\partial x_r} = \sum_{s} \frac{\partial L_s}{\partial y}\Big|_{\text{rows of } r}$$
+
+    Args:
+        x: (B, ...) rows of this rank, any dtype; B may differ between ranks and be 0, the rest of the shape not.
+        group: the ranks that take part; None is the default group, or this process alone; False is alone.
+
+    Returns:
+        (N, ...) with N the sum of all B, the same on every rank; `x` itself when alone.
+
+    Raises:
+        ValueError: on every rank, when row shape, dtype or gradient mode differ between ranks.
+        TypeError: `x` is no tensor.
+
+    Example:
+        >>> all_gather(torch.tensor([1.0, 2.0]))
+        tensor([1., 2.])
+
+    References:
+        The gradient is the reduce-scatter that "A Simple Framework for Contrastive Learning" (Chen et al., 2020,
+        section 2.2) needs for its global batch. `torch.distributed.all_gather` cuts the graph instead, and a gather
+        whose backward returns only the own slice has another direction, not only another scale.
+    """
+    process_group = resolve(group)
+    _checks.is_tensor("x", x, shape=("B",), at_least=True)
+    return x if process_group is None else gather_rows(x, process_group, name="x")[0]
+
+
+def gather_rows(
+    x: Tensor, group: ProcessGroup, *, name: str, columns: int | None = None
+) -> tuple[Tensor, tuple[int, ...]]:
+    """`all_gather` that also tells each rank's number of rows, and checks that a mask has `columns` of them."""
+    x, sizes = _agree(x, group, name=name, columns=columns)
+    return _Gather.apply(x, sizes, group), sizes
+
+
+def sum_over_ranks(x: Tensor, group: ProcessGroup) -> Tensor:
+    """The sum of x over the ranks, with the gradient that the averaging of DDP makes exact: W times the own part."""
+    total: Tensor = _Sum.apply(x, group)
+    return total
+
+
+@dataclass(frozen=True, eq=False)
+class ShuffleHandle:
+    """How to undo one shuffle: which rows went where. Made by `shuffle_bn`, used by `unshuffle_bn`."""
+
+    send: Tensor  # order in which the local rows leave, by receiving rank
+    send_sizes: tuple[int, ...]
+    receive_sizes: tuple[int, ...]
+    place: Tensor  # out = received[place]
+    group: ProcessGroup | None
+
+    def reverse(self) -> ShuffleHandle:
+        """The handle of the opposite journey."""
+        send, place = self.place.argsort(), self.send.argsort()
+        return ShuffleHandle(send, self.receive_sizes, self.send_sizes, place, self.group)
+
+
+def shuffle_bn(
+    x: Tensor, *, group: Group = None, generator: torch.Generator | None = None
+) -> tuple[Tensor, ShuffleHandle]:
+    r"""Permute the rows of the global batch over all ranks, so that batch statistics mix other images.
+
+    $$y = x_\pi, \qquad \pi \text{ a uniform permutation of the } N = \sum_r B_r \text{ rows}$$
+
+    One permutation is drawn (rank 0's counts, the others draw too and stay in step) and only the rows that change
+    ranks travel: B rows per rank, where gathering the batch takes N. Each rank keeps its number of rows. Alone, rows
+    are permuted in place of the batch, which is what `SplitBatchNorm2d` needs to mix its splits.
+
+    Args:
+        x: (B, ...) images or features of this rank; B may differ between ranks and be 0.
+        group: the ranks that take part; None is the default group, or this process alone; False is alone.
+        generator: where the permutation comes from; None is torch's default CPU generator.
+
+    Returns:
+        The shuffled rows (B, ...), differentiable, and the handle that `unshuffle_bn` takes.
+
+    Raises:
+        ValueError: on every rank, when row shape or dtype differ between ranks.
+        TypeError: `x` is no tensor or `generator` no generator.
+
+    Example:
+        >>> x = torch.arange(4.0)
+        >>> shuffled, handle = shuffle_bn(x, generator=torch.Generator().manual_seed(0))
+        >>> shuffled, unshuffle_bn(shuffled, handle)
+        (tensor([0., 1., 3., 2.]), tensor([0., 1., 2., 3.]))
+
+    References:
+        "Momentum Contrast for Unsupervised Visual Representation Learning" (He et al., 2020), section 3.3, Shuffling
+        BN. The authors' code gathers the images of all ranks on every rank and picks from them; the result is the
+        same.
+    """
+    process_group = resolve(group)
+    _checks.is_tensor("x", x, shape=("B",), at_least=True)
+    _checks.is_generator(generator)
+    sizes: tuple[int, ...] = (len(x),)
+    rank = 0
+    if process_group is not None:
+        x, sizes = _agree(x, process_group, name="x")
+        rank = process_group.rank()
+    permutation = _draw(sum(sizes), x.device, process_group, generator)
+    handle = _route(permutation, sizes, rank, x.device, process_group)
+    return _Exchange.apply(x, handle), handle
+
+
+def unshuffle_bn(y: Tensor, handle: ShuffleHandle) -> Tensor:
+    r"""Bring shuffled rows back to the rank and place they came from: the exact inverse of `shuffle_bn`.
+
+    $$x = y_{\pi^{-1}}$$
+
+    Args:
+        y: (B, ...) what became of the shuffled rows, for instance their keys; any row shape and dtype.
+        handle: what `shuffle_bn` returned.
+
+    Returns:
+        (B, ...) rows in the order of the input of `shuffle_bn`, differentiable.
+
+    Raises:
+        ValueError: `y` has another number of rows than were shuffled, or row shapes differ between ranks.
+        TypeError: `y` is no tensor or `handle` no handle.
+
+    Example:
+        >>> shuffled, handle = shuffle_bn(torch.arange(3.0), generator=torch.Generator().manual_seed(0))
+        >>> unshuffle_bn(2 * shuffled, handle)
+        tensor([0., 2., 4.])
+
+    References:
+        He et al. (2020), section 3.3.
+    """
+    if not isinstance(handle, ShuffleHandle):
+        raise TypeError(f"handle: expected what shuffle_bn returned, got {_checks.show(handle)}")
+    _checks.is_tensor("y", y, shape=(len(handle.place),), at_least=True)
+    if handle.group is not None:
+        y, _ = _agree(y, handle.group, name="y")
+    unshuffled: Tensor = _Exchange.apply(y, handle.reverse())
+    return unshuffled
+
+
+def _agree(x: Tensor, group: ProcessGroup, *, name: str, columns: int | None = None) -> tuple[Tensor, tuple[int, ...]]:
+    """Every rank's number of rows; the same error on every rank where their tensors do not fit together.
+
+    Where one rank's rows need a gradient all ranks' do, or its backward would wait for theirs forever.
+    """
+    if x.ndim > _MAX_DIMS:
+        raise ValueError(f"{name}: expected at most {_MAX_DIMS} dimensions, got {_checks.show(x)}")
+    enabled = torch.is_grad_enabled()
+    shape = [*x.shape[1:], *[-1] * (_MAX_DIMS - x.ndim)]
+    about = [len(x), -1 if columns is None else columns, x.requires_grad and enabled, enabled]
+    mine = torch.tensor([*about, _DTYPES.index(x.dtype), *shape], device=x.device)
+    gathered = [torch.empty_like(mine) for _ in range(group.size())]
+    dist.all_gather(gathered, mine, group=group)
+    facts = torch.stack(gathered).tolist()
+    sizes = tuple(fact[0] for fact in facts)
+    _same(name, "row shape", [tuple(n for n in fact[5:] if n >= 0) for fact in facts])
+    _same(name, "dtype", [str(_DTYPES[fact[4]]) for fact in facts])
+    needs_gradient = any(fact[2] for fact in facts)
+    if needs_gradient:
+        _same(name, "gradient mode", ["enabled" if fact[3] else "disabled" for fact in facts])
+    if any(fact[1] not in (-1, sum(sizes)) for fact in facts):
+        raise ValueError(f"mask: expected {sum(sizes)} columns, the rows of all ranks, got {[f[1] for f in facts]}")
+    return (x if x.requires_grad or not needs_gradient else x.detach().requires_grad_()), sizes
+
+
+def _same(name: str, what: str, values: list[Any]) -> None:
+    if len(set(values)) > 1:
+        listed = ", ".join(f"{value} on rank {rank}" for rank, value in enumerate(values))
+        raise ValueError(f"{name}: expected the same {what} on every rank, got {listed}")
+
+
+def _draw(count: int, device: torch.device, group: ProcessGroup | None, generator: torch.Generator | None) -> Tensor:
+    source = torch.device("cpu") if generator is None else generator.device
+    permutation = torch.randperm(count, generator=generator, device=source)
+    if group is None:
+        return permutation
+    shared = permutation.to(device)
+    dist.broadcast(shared, src=dist.get_global_rank(group, 0), group=group)
+    return shared.cpu()
+
+
+def _route(
+    permutation: Tensor, sizes: tuple[int, ...], rank: int, device: torch.device, group: ProcessGroup | None
+) -> ShuffleHandle:
+    """What this rank sends and receives so that position p of the global batch holds row permutation[p]."""
+    ends = torch.tensor(sizes).cumsum(0)
+    first, last = int(ends[rank]) - sizes[rank], int(ends[rank])
+    source = torch.bucketize(permutation, ends, right=True)
+    target = torch.bucketize(torch.arange(len(permutation)), ends, right=True)
+    leaving = source == rank
+    send = permutation[leaving] - first  # positions ascend, so these are ordered by receiving rank
+    arriving = source[first:last]
+    return ShuffleHandle(
+        send.to(device),
+        tuple(torch.bincount(target[leaving], minlength=len(sizes)).tolist()),
+        tuple(torch.bincount(arriving, minlength=len(sizes)).tolist()),
+        arriving.argsort(stable=True).argsort().to(device),
+        group,
+    )
+
+
+def _bytes(x: Tensor) -> Tensor:
+    """(B, bytes of a row): what travels, whatever the dtype, also those that a backend cannot name."""
+    return x.contiguous().view(len(x), prod(x.shape[1:])).view(torch.uint8)
+
+
+def _from_bytes(rows: Tensor, like: Tensor) -> Tensor:
+    return rows.view(like.dtype).view(len(rows), *like.shape[1:])
+
+
+def _all_to_all(x: Tensor, send: tuple[int, ...], receive: tuple[int, ...], group: ProcessGroup) -> Tensor:
+    sent = _bytes(x)
+    received = sent.new_empty(sum(receive), sent.shape[1])
+    dist.all_to_all_single(received, sent, list(receive), list(send), group=group)
+    return _from_bytes(received, x)
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, sizes: tuple[int, ...], group: ProcessGroup) -> Tensor:
+        ctx.sizes, ctx.group = sizes, group
+        # a gather takes equal parts, so the shorter ones are padded and the padding is cut off again
+        longest, own = max(sizes), _bytes(x)
+        padded = own if len(own) == longest else own.new_zeros(longest, own.shape[1])
+        if padded is not own:
+            padded[: len(own)] = own
+        everything = own.new_empty(len(sizes) * longest, own.shape[1])
+        dist.all_gather_into_tensor(everything, padded, group=group)
+        parts = everything.view(len(sizes), longest, own.shape[1])
+        return _from_bytes(torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)]), x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        """Each rank gets every rank's gradient of its rows and adds them in rank order: deterministic, in float32."""
+        wide = gradient if gradient.dtype == torch.float64 else gradient.float()
+        own, ranks = ctx.sizes[ctx.group.rank()], len(ctx.sizes)
+        parts = _all_to_all(wide, ctx.sizes, (own,) * ranks, ctx.group)
+        return parts.view(ranks, own, *gradient.shape[1:]).sum(0).to(gradient.dtype), None, None
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: ProcessGroup) -> Tensor:
+        ctx.ranks = group.size()
+        total = x.detach().clone()
+        dist.all_reduce(total, group=group)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient * ctx.ranks, None
+
+
+class _Exchange(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, handle: ShuffleHandle) -> Tensor:
+        ctx.handle = handle
+        rows = x[handle.send]
+        if handle.group is not None:
+            rows = _all_to_all(rows, handle.send_sizes, handle.receive_sizes, handle.group)
+        return rows[handle.place]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return _Exchange.apply(gradient, ctx.handle.reverse()), None

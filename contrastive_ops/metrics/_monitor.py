@@ -1,0 +1,130 @@
+"""An alarm, not only a figure: says in words that a training has collapsed, and by which constant one sees it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from contrastive_ops import _checks
+from contrastive_ops.metrics._geometry import feature_std
+
+_LOW_STD = 0.25  # of 1 / sqrt(D)
+_NEAR = 0.01  # of the span that the constants give
+
+
+class CollapseMonitor(nn.Module):
+    r"""Watches embeddings and loss, and reports in sentences what looks collapsed.
+
+    A sign counts once it has held for `patience` updates in a row:
+
+    - $\mathrm{feature\_std} < \tfrac14 / \sqrt{D}$: all embeddings point one way;
+    - the loss is within 1 % of `chance_loss`: the network tells nothing apart (ln(1 + K) for a queue of K keys, ln P
+      for P prototypes);
+    - the loss is within 1 % of `floor_loss`: the task has become trivial (-1 for SimSiam).
+
+    State is in persistent buffers and updated without waiting for the device; only `report` reads it.
+
+    Args:
+        dim: D, the width of the embeddings.
+        chance_loss: the loss of a network that tells nothing apart; None: not watched.
+        chance_name: its formula, quoted in the report, for instance "ln(1+K)".
+        floor_loss: the loss of a trivial solution; None: not watched.
+        floor_name: its formula.
+        patience: updates in a row that make a sign count.
+
+    Raises:
+        ValueError: `dim` or `patience` below 1, or a loss that is not finite.
+        TypeError: an argument is of the wrong type.
+
+    Example:
+        >>> monitor = CollapseMonitor(4, patience=1)
+        >>> monitor.update(torch.ones(8, 4))
+        >>> print(monitor.report()[0])
+        feature std 0.0000 has been below a quarter of 1/sqrt(4) = 0.5000 for 1 update: all embeddings point one way
+
+    References:
+        SimSiam (Chen and He, 2021), section 4.1, for the deviation; SwAV's and DINO's authors' notes for losses that
+        stand at ln P.
+    """
+
+    std: Tensor
+    loss: Tensor
+    low_std: Tensor
+    at_chance: Tensor
+    at_floor: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        chance_loss: float | None = None,
+        chance_name: str = "chance",
+        floor_loss: float | None = None,
+        floor_name: str = "the floor",
+        patience: int = 50,
+    ) -> None:
+        _checks.is_count("dim", dim)
+        _checks.is_count("patience", patience)
+        for name, value in (("chance_loss", chance_loss), ("floor_loss", floor_loss)):
+            if value is not None:
+                _checks.is_real(name, value)
+        super().__init__()
+        self.dim, self.patience = dim, patience
+        self.chance_loss, self.chance_name = chance_loss, chance_name
+        self.floor_loss, self.floor_name = floor_loss, floor_name
+        for name in ("std", "loss"):
+            self.register_buffer(name, torch.zeros(()))
+        for name in ("low_std", "at_chance", "at_floor"):
+            self.register_buffer(name, torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def update(self, z: Tensor, loss: Tensor | float | None = None) -> None:
+        """Look at one step's embeddings (B, D), B >= 2, and at its loss. In evaluation mode nothing is stored.
+
+        Raises:
+            ValueError: `z` has another width, or fewer than 2 rows.
+            TypeError: `z` is no floating-point tensor.
+        """
+        _checks.is_floating("z", z, shape=("B", self.dim))
+        std = feature_std(z)
+        if not self.training:
+            return
+        self.std.copy_(std)
+        self._count(self.low_std, std < _LOW_STD * self.dim**-0.5)
+        if loss is None:
+            return
+        self.loss.copy_(torch.as_tensor(loss))
+        for counter, constant in ((self.at_chance, self.chance_loss), (self.at_floor, self.floor_loss)):
+            if constant is not None:
+                self._count(counter, (self.loss - constant).abs() < _NEAR * max(1.0, abs(constant)))
+
+    @staticmethod
+    def _count(counter: Tensor, holds: Tensor) -> None:
+        counter.add_(1).mul_(holds.to(counter))
+
+    def report(self) -> list[str]:
+        """One sentence for each sign that has held for `patience` updates; an empty list when healthy."""
+        held = int(self.low_std)
+        said = []
+        if held >= self.patience:
+            said.append(
+                f"feature std {float(self.std):.4f} has been below a quarter of 1/sqrt({self.dim}) = "
+                f"{self.dim**-0.5:.4f} for {_updates(held)}: all embeddings point one way"
+            )
+        for counter, constant, name, meaning in (
+            (self.at_chance, self.chance_loss, self.chance_name, "the network tells nothing apart"),
+            (self.at_floor, self.floor_loss, self.floor_name, "the task has become trivial"),
+        ):
+            if constant is not None and int(counter) >= self.patience:
+                said.append(
+                    f"loss {float(self.loss):.4f} has stood at {name} = {constant:.4f} for "
+                    f"{_updates(int(counter))}: {meaning}"
+                )
+        return said
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, patience={self.patience}"
+
+
+def _updates(count: int) -> str:
+    return f"{count} update{'s' * (count != 1)}"

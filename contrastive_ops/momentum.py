@@ -1,0 +1,182 @@
+"""The momentum encoder's update and the schedules that drive it."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from math import cos, pi
+
+import torch
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from contrastive_ops import _checks
+
+_BUFFERS = ("copy", "ema", "keep")
+_HALF = (torch.bfloat16, torch.float16)
+# A step of 0.001 is below half a unit in the last place of bf16, so targets in half precision would stand still.
+# Their float32 values live here, as long as the parameter does; see momentum_update.
+_masters: MutableMapping[Tensor, Tensor] = WeakTensorKeyDictionary()
+
+
+@torch.no_grad()
+def momentum_update(online: nn.Module, target: nn.Module, momentum: float, *, buffers: str = "copy") -> None:
+    r"""Move the target's parameters a small step towards the online network's, in place.
+
+    $$\theta_\text{target} \leftarrow m\,\theta_\text{target} + (1 - m)\,\theta_\text{online}$$
+
+    `momentum` multiplies the old value. Parameters and buffers are paired by name; the prefixes that DDP and
+    `torch.compile` add are ignored. The dtypes of the two networks may differ; arithmetic is in float32 (float64
+    stays). For a target in bf16 or fp16 the sum is carried in float32 beside it, since steps of (1 - m) would vanish
+    in rounding; that remainder, smaller than one unit in the last place, is not part of `target.state_dict()`, so
+    keep the target in float32 (`copy.deepcopy(online).float()`) where resuming must be exact.
+
+    Args:
+        online: the network that is trained.
+        target: a network with the same parameters and buffers, changed in place.
+        momentum: m in [0, 1]; 0 copies, 1 leaves everything as it is.
+        buffers: "copy": the online network's buffers as they are; "ema": floating buffers like parameters, integer
+            ones copied; "keep": the target's own (MoCo, BYOL, DINO: the target normalises with its own statistics).
+
+    Raises:
+        ValueError: a name has no partner or another shape or device, both share memory, or m is outside [0, 1].
+        TypeError: an argument is of the wrong type.
+
+    Example:
+        >>> online, target = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+        >>> _ = nn.init.constant_(online.weight, 1.0), nn.init.constant_(target.weight, 0.0)
+        >>> momentum_update(online, target, 0.99)
+        >>> print(f"{target.weight.item():.4f}")
+        0.0100
+
+    References:
+        "Momentum Contrast" (He et al., 2020), equation 2. Buffers are not averaged there.
+    """
+    for name, module in (("online", online), ("target", target)):
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"{name}: expected an nn.Module, got {_checks.show(module)}")
+    _checks.is_choice("buffers", buffers, _BUFFERS)
+    _checks.is_real("momentum", momentum, low=0, high=1, why="it multiplies the old value: 0.999, not 0.001")
+    averaged = _pairs(dict(online.named_parameters()), dict(target.named_parameters()), online, target, "parameter")
+    if buffers != "keep":
+        held = _pairs(dict(online.named_buffers()), dict(target.named_buffers()), online, target, "buffer")
+        floating = [pair for pair in held if buffers == "ema" and pair[0].dtype.is_floating_point]
+        averaged += floating
+        for source, kept in held:
+            if buffers == "copy" or not source.dtype.is_floating_point:
+                kept.copy_(source)
+    _average(averaged, momentum)
+
+
+def _pairs(
+    online: dict[str, Tensor], target: dict[str, Tensor], source: nn.Module, destination: nn.Module, kind: str
+) -> list[tuple[Tensor, Tensor]]:
+    """(online, target) tensors of the same name; every name needs its partner."""
+    left, right = _plain_names(online, source), _plain_names(target, destination)
+    if lonely := sorted(left.keys() ^ right.keys()):
+        side = "online" if lonely[0] in left else "target"
+        raise ValueError(
+            f"target: expected the same {kind} names as online, but {lonely[0]!r} is only in {side} "
+            f"({len(lonely)} without a partner); build it with copy.deepcopy(online)"
+        )
+    for name, value in left.items():
+        other = right[name]
+        if value.shape != other.shape or value.device != other.device:
+            raise ValueError(
+                f"target: expected {kind} {name!r} like online's {_checks.show(value)} on {value.device}, "
+                f"got {_checks.show(other)} on {other.device}"
+            )
+        if value is other:
+            raise ValueError(f"target: {kind} {name!r} is online's own; build it with copy.deepcopy")
+    return [(value, right[name]) for name, value in left.items()]
+
+
+def _plain_names(tensors: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+    """Names without the parts that torch.compile and (Distributed)DataParallel put in."""
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    wrapped = {name for name, child in module.named_modules() if isinstance(child, wrappers)}
+
+    def plain(name: str) -> str:
+        parts, kept = name.split("."), []
+        for i, part in enumerate(parts):
+            inside = part == "_orig_mod" or (part == "module" and ".".join(parts[:i]) in wrapped)
+            kept += [] if inside else [part]
+        return ".".join(kept)
+
+    return {plain(name): value for name, value in tensors.items()}
+
+
+def _average(pairs: list[tuple[Tensor, Tensor]], momentum: float) -> None:
+    """target <- target + (1 - m) (online - target), in one pass over each group of equal dtype and device."""
+    groups: dict[tuple[torch.device, torch.dtype], tuple[list[Tensor], list[Tensor]]] = {}
+    for online, target in pairs:
+        wide = _master(target) if target.dtype in _HALF else target
+        onlines, targets = groups.setdefault((wide.device, wide.dtype), ([], []))
+        onlines.append(online.detach().to(wide.dtype))
+        targets.append(wide)
+    for onlines, targets in groups.values():
+        torch._foreach_lerp_(targets, onlines, 1 - momentum)
+    for _, target in pairs:
+        if target.dtype in _HALF:
+            target.copy_(_masters[target])
+
+
+def _master(target: Tensor) -> Tensor:
+    """The float32 value of a half-precision target; made anew when somebody else has written the target."""
+    master = _masters.get(target)
+    if master is None or master.device != target.device or not torch.equal(master.to(target.dtype), target):
+        master = _masters[target] = target.detach().float().clone()
+    return master
+
+
+def cosine_schedule(
+    step: float,
+    total_steps: float,
+    start: float,
+    end: float,
+    *,
+    warmup_steps: float = 0,
+    warmup_start: float = 0.0,
+) -> float:
+    r"""A value that rises linearly, then follows half a cosine: learning rates, momenta, weight decays.
+
+    $$v(t) = \begin{cases} v_w + (v_0 - v_w)\,t / t_w & t < t_w \\
+      v_1 + (v_0 - v_1)\,\tfrac12\big(1 + \cos \pi\tfrac{t - t_w}{T - t_w}\big) & t_w \le t \le T \end{cases}$$
+
+    A pure function: nothing to save, nothing to step, `start` exactly at `warmup_steps` and `end` exactly at
+    `total_steps` and after it.
+
+    Args:
+        step: t >= 0, in steps or in (fractional) epochs.
+        total_steps: T > warmup_steps, in the same unit.
+        start: v_0, reached at `warmup_steps`.
+        end: v_1, reached at `total_steps`.
+        warmup_steps: t_w >= 0.
+        warmup_start: v_w, the value at step 0 when there is a warm-up.
+
+    Returns:
+        The value, a float.
+
+    Raises:
+        ValueError: a number is negative or not finite, or `total_steps` is not above `warmup_steps`.
+        TypeError: an argument is no number.
+
+    Example:
+        >>> [round(cosine_schedule(step, 10, 1.0, 0.0, warmup_steps=2), 3) for step in (0, 1, 2, 6, 10, 99)]
+        [0.0, 0.5, 1.0, 0.5, 0.0, 0.0]
+
+    References:
+        "SGDR" (Loshchilov and Hutter, 2017), equation 5, without restarts; BYOL (Grill et al., 2020), section 3.2,
+        for momenta that rise to 1.
+    """
+    _checks.is_real("step", step, low=0)
+    _checks.is_real("warmup_steps", warmup_steps, low=0)
+    _checks.is_real("total_steps", total_steps, low=0)
+    for name, value in (("start", start), ("end", end), ("warmup_start", warmup_start)):
+        _checks.is_real(name, value)
+    if total_steps <= warmup_steps:
+        raise ValueError(f"total_steps: expected more than warmup_steps={warmup_steps}, got {total_steps}")
+    if step < warmup_steps:
+        return float(warmup_start + (start - warmup_start) * (step / warmup_steps))
+    progress = min(1.0, (step - warmup_steps) / (total_steps - warmup_steps))
+    share = (1 + cos(pi * progress)) / 2
+    return float(share * start + (1 - share) * end)

@@ -1,0 +1,243 @@
+"""What colours a view has: jitter, greyscale, solarisation, inversion, normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import pi
+
+import torch
+from torch import Tensor
+
+from contrastive_ops import _checks
+from contrastive_ops.views._draw import check_images, chosen, uniform
+
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in PIL and torchvision
+_YIQ = (_LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
+
+
+def color_jitter(
+    images: Tensor,
+    *,
+    brightness: float = 0.0,
+    contrast: float = 0.0,
+    saturation: float = 0.0,
+    hue: float = 0.0,
+    p: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    r"""Change brightness, contrast, saturation and hue of each image, in an order of its own.
+
+    $$x \mapsto f_b x, \quad f_c x + (1 - f_c)\,\overline{\mathrm{grey}(x)}, \quad
+      f_s x + (1 - f_s)\,\mathrm{grey}(x), \quad R_{2\pi h}\,x$$
+
+    with factors f ~ U(max(0, 1 - a), 1 + a) and h ~ U(-hue, hue). All four are affine in RGB once the image's mean is
+    known, so they are multiplied into one 3 x 4 matrix per image and applied in one pass.
+
+    Args:
+        images: (B, 3, H, W) float in [0, 1].
+        brightness: a >= 0 of the brightness factor.
+        contrast: likewise.
+        saturation: likewise.
+        hue: largest turn, in [0, 0.5] of the full circle.
+        p: probability that an image is changed at all.
+        generator: where factors and orders come from.
+
+    Returns:
+        (B, 3, H, W) images, clamped to [0, 1].
+
+    Raises:
+        ValueError: a number out of range or the wrong shape.
+        TypeError: an argument is of the wrong type.
+
+    Example:
+        >>> x = torch.full((1, 3, 2, 2), 0.5)
+        >>> y = color_jitter(x, brightness=0.4, generator=torch.Generator().manual_seed(0))
+        >>> print(f"{y.mean().item():.4f}")
+        0.4985
+
+    References:
+        SimCLR (Chen et al., 2020), appendix A. Where torchvision clamps between the steps and turns the hue in HSV,
+        this clamps once and turns it in YIQ (a rotation about the grey axis), which is what makes one pass possible.
+    """
+    check_images(images, generator, channels=3)
+    for name, value in (("brightness", brightness), ("contrast", contrast), ("saturation", saturation)):
+        _checks.is_real(name, value, low=0)
+    _checks.is_real("hue", hue, low=0, high=0.5)
+    _checks.is_real("p", p, low=0, high=1)
+    count = len(images)
+    factors = [uniform(count, max(0.0, 1 - a), 1 + a, generator) for a in (brightness, contrast, saturation)]
+    turns = uniform(count, -2 * pi * hue, 2 * pi * hue, generator)
+    order = uniform((count, 4), 0, 1, generator).argsort(1)
+    keep = ~chosen(images, p, generator)
+    means = images.mean((2, 3))
+    device, dtype = images.device, images.dtype
+    values = [f.to(device, dtype) for f in (*factors, turns)]
+    matrix = _compose(values, order.to(device), means)
+    matrix[keep] = torch.eye(3, 4, device=device, dtype=dtype)
+    mixed = (matrix[:, :, :3] @ images.flatten(2)).view_as(images) + matrix[:, :, 3, None, None]
+    return torch.where(keep.view(-1, 1, 1, 1), images, mixed.clamp(0, 1))
+
+
+def _compose(values: list[Tensor], order: Tensor, means: Tensor) -> Tensor:
+    """(B, 3, 4) affine maps of RGB: the four steps multiplied in each image's order."""
+    brightness, contrast, saturation, turn = values
+    eye = torch.eye(3, device=means.device, dtype=means.dtype).expand(len(means), 3, 3)
+    luma = eye.new_tensor(_LUMA)
+    grey = luma.expand(3, 3)
+    linear = torch.stack(
+        [
+            brightness[:, None, None] * eye,
+            contrast[:, None, None] * eye,
+            saturation[:, None, None] * eye + (1 - saturation)[:, None, None] * grey,
+            _hue_rotation(turn),
+        ],
+        dim=1,
+    )
+    matrix, offset = eye, torch.zeros_like(means)
+    for step in order.T:
+        part = linear[torch.arange(len(means), device=means.device), step]
+        # contrast pulls towards the mean grey of the image as it is at that point of the chain
+        middle = ((matrix @ means.unsqueeze(2)).squeeze(2) + offset) @ luma
+        pull = torch.where(step == 1, (1 - contrast) * middle, 0).unsqueeze(1)
+        matrix, offset = part @ matrix, (part @ offset.unsqueeze(2)).squeeze(2) + pull
+    return torch.cat([matrix, offset.unsqueeze(2)], dim=2)
+
+
+def _hue_rotation(turn: Tensor) -> Tensor:
+    """(B, 3, 3) rotations of RGB about the grey axis, in YIQ."""
+    yiq = torch.tensor(_YIQ, dtype=torch.float64)
+    cos, sin, one, zero = turn.cos(), turn.sin(), torch.ones_like(turn), torch.zeros_like(turn)
+    spin = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], dim=1).view(-1, 3, 3)
+    rotation: Tensor = torch.linalg.inv(yiq).to(turn) @ spin @ yiq.to(turn)
+    return rotation
+
+
+def random_grayscale(images: Tensor, *, p: float = 0.2, generator: torch.Generator | None = None) -> Tensor:
+    r"""Take the colour out of each image with probability p.
+
+    $$x \mapsto (0.299\,R + 0.587\,G + 0.114\,B)\,(1, 1, 1)$$
+
+    Args:
+        images: (B, 3, H, W) float.
+        p: probability, in [0, 1].
+        generator: where the choice comes from.
+
+    Returns:
+        (B, 3, H, W) images.
+
+    Raises:
+        ValueError: a number out of range or the wrong shape.
+        TypeError: an argument is of the wrong type.
+
+    Example:
+        >>> red = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1)
+        >>> random_grayscale(red, p=1.0).flatten()
+        tensor([0.2990, 0.2990, 0.2990])
+
+    References:
+        InstDisc (Wu et al., 2018) and all that follow it, p = 0.2.
+    """
+    check_images(images, generator, channels=3)
+    _checks.is_real("p", p, low=0, high=1)
+    luma = images.new_tensor(_LUMA).view(3, 1, 1)
+    grey = (images * luma).sum(1, keepdim=True).expand_as(images)
+    return torch.where(chosen(images, p, generator).view(-1, 1, 1, 1), grey, images)
+
+
+def random_solarize(
+    images: Tensor, *, threshold: float = 0.5, p: float = 0.2, generator: torch.Generator | None = None
+) -> Tensor:
+    r"""Invert the bright values of each image with probability p.
+
+    $$x \mapsto 1 - x \text{ where } x \ge \text{threshold}$$
+
+    Args:
+        images: (B, C, H, W) float in [0, 1].
+        threshold: in [0, 1]; PIL's 128 of 255 is 0.5.
+        p: probability, in [0, 1].
+        generator: where the choice comes from.
+
+    Returns:
+        (B, C, H, W) images.
+
+    Raises:
+        ValueError: a number out of range or the wrong shape.
+        TypeError: an argument is of the wrong type.
+
+    Example:
+        >>> random_solarize(torch.tensor([[[[0.25, 0.75]]]]), p=1.0)
+        tensor([[[[0.2500, 0.2500]]]])
+
+    References:
+        BYOL (Grill et al., 2020), appendix B.
+    """
+    check_images(images, generator)
+    _checks.is_real("threshold", threshold, low=0, high=1)
+    _checks.is_real("p", p, low=0, high=1)
+    solar = chosen(images, p, generator).view(-1, 1, 1, 1) & (images >= threshold)
+    return torch.where(solar, 1 - images, images)
+
+
+def random_invert(images: Tensor, *, p: float = 0.5, generator: torch.Generator | None = None) -> Tensor:
+    r"""Turn each image into its negative, x -> 1 - x, with probability p.
+
+    Args:
+        images: (B, C, H, W) float in [0, 1].
+        p: probability, in [0, 1].
+        generator: where the choice comes from.
+
+    Returns:
+        (B, C, H, W) images.
+
+    Raises:
+        ValueError: a number out of range or the wrong shape.
+        TypeError: an argument is of the wrong type.
+
+    Example:
+        >>> random_invert(torch.tensor([[[[0.25, 1.0]]]]), p=1.0)
+        tensor([[[[0.7500, 0.0000]]]])
+
+    References:
+        Not in the papers' recipes; the embedded digits of the examples come in both polarities and use it.
+    """
+    return random_solarize(images, threshold=0.0, p=p, generator=generator)
+
+
+def normalize(
+    images: Tensor,
+    *,
+    mean: Sequence[float] = (0.485, 0.456, 0.406),
+    std: Sequence[float] = (0.229, 0.224, 0.225),
+) -> Tensor:
+    r"""Subtract each channel's mean and divide by its standard deviation.
+
+    $$x_c \mapsto (x_c - \mu_c) / \sigma_c$$
+
+    Args:
+        images: (B, C, H, W) float.
+        mean: C numbers; the default is ImageNet's.
+        std: C numbers above 0; the default is ImageNet's.
+
+    Returns:
+        (B, C, H, W) images.
+
+    Raises:
+        ValueError: another number of channels, or a deviation that is not positive.
+        TypeError: an argument is of the wrong type.
+
+    Example:
+        >>> normalize(torch.ones(1, 1, 1, 1), mean=(0.5,), std=(0.25,))
+        tensor([[[[2.]]]])
+
+    References:
+        Every recipe but SimCLR's, which leaves pixels in [0, 1].
+    """
+    check_images(images, None)
+    for name, values in (("mean", mean), ("std", std)):
+        if not isinstance(values, Sequence) or len(values) != images.shape[1]:
+            raise ValueError(f"{name}: expected {images.shape[1]} numbers, one per channel, got {values!r}")
+        for value in values:
+            _checks.is_real(name, value)
+    for value in std:
+        _checks.is_positive("std", value, why="images are divided by it")
+    return (images - images.new_tensor(mean).view(-1, 1, 1)) / images.new_tensor(std).view(-1, 1, 1)

@@ -1,0 +1,64 @@
+"""Encoders: timm's models without a classifier, so that timm loads what a trainer leaves.
+
+`tiny` is a ResNet of three stages and 0.3 million weights for images of 32 pixels. It is made by arguments of timm's
+own resnet18, hence `timm.create_model(name, **arguments, checkpoint_path="encoder.safetensors")` loads it too.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from contrastive_ops import SplitBatchNorm2d
+
+# our name -> (timm's name, its arguments where they are not timm's defaults)
+SPECS: dict[str, tuple[str, dict[str, Any]]] = {
+    "tiny": (
+        "resnet18",
+        {"layers": [1, 1, 1, 0], "channels": [32, 64, 128, 128], "stem_type": "deep_tiered", "stem_width": 8},
+    ),
+    # the papers used torchvision's, whose residual branches do not start at zero
+    "resnet50": ("resnet50", {"zero_init_last": False}),
+}
+
+
+def timm_arguments(name: str) -> dict[str, Any]:
+    """All that `timm.create_model` needs to make the encoder `name`; kept in the run folder's JSON files."""
+    timm_name, arguments = SPECS.get(name, (name, {}))
+    return {"model_name": timm_name, "num_classes": 0, **arguments}
+
+
+def create_encoder(name: str, *, norm_splits: int = 1) -> nn.Module:
+    """A timm model that returns pooled features, of width `encoder.num_features`.
+
+    norm_splits above 1 gives each of so many parts of the batch its own BN statistics, as on so many devices.
+    """
+    import timm
+
+    arguments = timm_arguments(name)
+    if not timm.is_model(arguments["model_name"]):
+        close = ", ".join(timm.list_models(f"*{name[:6]}*")[:5])
+        raise ValueError(f"--encoder: expected tiny or a model name of timm, got {name!r}; similar: {close or 'none'}")
+    if norm_splits > 1:
+        arguments["norm_layer"] = partial(SplitBatchNorm2d, num_splits=norm_splits)
+    return timm.create_model(**arguments)
+
+
+def save_encoder(encoder: nn.Module, path: Path) -> None:
+    """Writes the weights where `timm.create_model(..., checkpoint_path=path)` reads them."""
+    from safetensors.torch import save_file
+
+    state = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
+    unfinished = path.with_name("unfinished-" + path.name)
+    save_file(state, unfinished)
+    unfinished.replace(path)
+
+
+def first_and_last_layer(net: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """The layers with weights that stand first and last, whose gradients tell most about the health of a run."""
+    layers = [m for m in net.modules() if isinstance(getattr(m, "weight", None), torch.Tensor) and m.weight.ndim > 1]
+    return layers[0], layers[-1]

@@ -1,0 +1,58 @@
+"""Precision, data parallelism, schedules and averaged weights: what stands around `loss.backward()`."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch_ema import ExponentialMovingAverage
+
+from _runtime.launch import Run
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def distribute(net: nn.Module, run: Run) -> nn.Module:
+    """Wraps `net` so that gradients are averaged over the ranks; alone, or without gradients, it stays as it is.
+
+    Buffers are not broadcast: BN statistics are each rank's own, as in the papers, and nothing is sent for them.
+    """
+    if run.world_size == 1 or not any(p.requires_grad for p in net.parameters()):
+        return net
+    devices = [run.device] if run.device.type == "cuda" else None
+    return nn.parallel.DistributedDataParallel(net, device_ids=devices, broadcast_buffers=False)
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """The context of the forward pass. It may be entered again and again."""
+    if precision == "fp16" and device.type == "cpu":
+        raise ValueError("--precision: fp16 needs a GPU, got device cpu; use bf16 or fp32")
+    return torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "fp32")
+
+
+def gradient_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
+    """Scales the loss in fp16, and does nothing in any other precision."""
+    return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+
+
+def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
+    """One rate for all parameter groups, for the step to come."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def step_schedule(step: int, total_steps: int, start: float, *, milestones: tuple[float, ...] = (0.6, 0.8)) -> float:
+    """`start`, divided by ten at each milestone, given as a fraction of the run (120 and 160 of 200 epochs)."""
+    return start * 0.1 ** sum(step >= milestone * total_steps for milestone in milestones)
+
+
+def average(net: nn.Module, decay: float) -> ExponentialMovingAverage | None:
+    """A running average of the weights, for evaluation only; None when decay is 0."""
+    return ExponentialMovingAverage(net.parameters(), decay=decay) if decay > 0 else None
+
+
+def averaged_weights(averaged: ExponentialMovingAverage | None) -> AbstractContextManager[None]:
+    """Inside this context the network has the averaged weights, if there are any."""
+    return averaged.average_parameters() if averaged else nullcontext()

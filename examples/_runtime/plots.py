@@ -1,0 +1,135 @@
+"""Two pictures of every run: curves.png, what it measured; views.png, what the network saw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from _runtime.log import read_metrics
+from _runtime.views import displayable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Series = tuple[list[float], list[float]]
+BLUE, ORANGE, GREY = "#2563a8", "#d9731a", "#8a8a8a"
+DASHES = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
+IMAGES_SHOWN = 10
+
+
+def save_curves(folder: Path, *, title: str, dim: int, chance: float | None = None) -> None:
+    """Draws curves.png of a run folder from its metrics.jsonl.
+
+    dim is the width of the embedding, whose healthy standard deviation is 1/sqrt(dim); chance the loss of guessing.
+    """
+    records = read_metrics(folder)
+    if not any("loss" in record for record in records):
+        return
+    figure = new_figure(15, 7.2)
+    axes = figure.subplots(2, 3)
+    draw_loss(axes[0, 0], records, chance)
+    draw_knn(axes[0, 1], records)
+    draw_std(axes[0, 2], records, dim)
+    draw_gradients(axes[1, 0], records)
+    draw_smooth(axes[1, 1], series(records, "lr"), "learning rate", smooth=1)
+    draw_smooth(axes[1, 2], series(records, "images_per_second"), "images per second", smooth=1)
+    for axis in axes.flat:
+        finish(axis)
+    figure.suptitle(title, fontsize=13)
+    figure.savefig(folder / "curves.png", dpi=110)
+
+
+def draw_loss(axis: Axes, records: Sequence[dict[str, Any]], chance: float | None) -> None:
+    draw_smooth(axis, series(records, "loss"), "loss")
+    if chance is not None:
+        axis.axhline(chance, color=GREY, linestyle="--", linewidth=1, label=f"guessing: {chance:.2f}")
+
+
+def draw_knn(axis: Axes, records: Sequence[dict[str, Any]]) -> None:
+    """The accuracy of each epoch beside the features that need no learning."""
+    steps, values = series(records, "knn")
+    axis.plot(steps, [100 * v for v in values], color=BLUE, marker="o", markersize=3, label="this encoder")
+    if values:
+        axis.axhline(100 * values[0], color=ORANGE, linewidth=1, label=f"random encoder: {100 * values[0]:.1f}")
+    baselines = next((r["baselines"] for r in records if "baselines" in r), {})
+    for (name, value), dash in zip(baselines.items(), DASHES, strict=False):
+        axis.axhline(100 * value, color=GREY, linestyle=dash, linewidth=1, label=f"{name}: {100 * value:.1f}")
+    axis.set(title="kNN accuracy, %", ylim=(0, 100))
+
+
+def draw_std(axis: Axes, records: Sequence[dict[str, Any]], dim: int) -> None:
+    draw_smooth(axis, series(records, "feature_std"), "standard deviation of the embedding")
+    axis.axhline(dim**-0.5, color=GREY, linestyle="--", linewidth=1, label=f"spread evenly: {dim**-0.5:.3f}")
+    axis.axhline(0, color=ORANGE, linewidth=1, label="collapsed: 0")
+
+
+def draw_gradients(axis: Axes, records: Sequence[dict[str, Any]]) -> None:
+    for name, label, colour in (
+        ("gradient_first", "first layer", BLUE),
+        ("gradient_last", "last layer", ORANGE),
+    ):
+        steps, values = series(records, name)
+        axis.plot(steps, smoothed(values, len(values) // 100), color=colour, linewidth=1.2, label=label)
+        if any(value > 0 for value in values):
+            axis.set_yscale("log")
+    axis.set_title("largest gradient")
+
+
+def draw_smooth(axis: Axes, points: Series, title: str, *, smooth: int | None = None) -> None:
+    """A pale line of all values and, over it, their running mean."""
+    steps, values = points
+    window = len(values) // 100 if smooth is None else smooth
+    if window > 1:
+        axis.plot(steps, values, color=BLUE, alpha=0.25, linewidth=0.8)
+    axis.plot(steps, smoothed(values, window), color=BLUE, linewidth=1.5, label="running mean" if window > 1 else None)
+    axis.set_title(title)
+
+
+def finish(axis: Axes) -> None:
+    axis.set_xlabel("step")
+    axis.grid(alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize=8, framealpha=0.85)
+
+
+def series(records: Sequence[dict[str, Any]], name: str) -> Series:
+    found = [(r["step"], r[name]) for r in records if isinstance(r.get(name), (int, float))]
+    return [s for s, _ in found], [v for _, v in found]
+
+
+def smoothed(values: Sequence[float], window: int) -> list[float]:
+    """The mean of the last `window` values at each place."""
+    means, total = [], 0.0
+    for i, value in enumerate(values):
+        total += value - (values[i - window] if i >= window > 0 else 0.0)
+        means.append(total / min(i + 1, window) if window > 1 else value)
+    return means
+
+
+def save_views(path: Path, images: Tensor, views: Sequence[Tensor]) -> None:
+    """A row of images, floats in [0, 1], and below each of them what was made of it."""
+    shown = [images[:IMAGES_SHOWN].float(), *(displayable(view[:IMAGES_SHOWN]) for view in views)]
+    columns = len(shown[0])
+    figure = new_figure(1.15 * columns + 0.6, 1.2 * len(shown) + 0.1)
+    axes = figure.subplots(len(shown), columns, squeeze=False)
+    for row, (name, batch) in enumerate(zip(["image", *(f"view {i + 1}" for i in range(len(views)))], shown, strict=True)):
+        for column, image in enumerate(batch.cpu()):
+            axes[row, column].imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
+            axes[row, column].set(xticks=[], yticks=[])
+        axes[row, 0].set_ylabel(name)
+    figure.savefig(path, dpi=110)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure drawn to files only: no window, whatever the machine is set up for."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure

@@ -1,0 +1,69 @@
+"""How images are augmented: recipes of batched tensor operations, which run on the device.
+
+Every recipe takes float images (B, 3, H, W) in [0, 1] and returns normalised views (B, 3, size, size). The recipes of
+the papers come from the package. Those of the embedded digits are here: a digit must stay inside its crop (area from
+0.5), colours are arbitrary (all hues, inversion), and a mirrored digit is another sign (no flip).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from contrastive_ops import (
+    color_jitter,
+    gaussian_blur,
+    normalize,
+    random_grayscale,
+    random_invert,
+    random_resized_crop,
+    random_rotation,
+)
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, for all data: BN follows at once
+
+
+def digits_v2_view(images: Tensor, *, size: int, generator: torch.Generator | None = None) -> Tensor:
+    """MoCo v2's recipe for the digits: crop, rotation, jitter sometimes, grey, blur, inversion."""
+    x = random_resized_crop(images, size=size, scale=(0.5, 1.0), generator=generator)
+    x = random_rotation(x, degrees=15, generator=generator)
+    x = color_jitter(x, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.5, p=0.8, generator=generator)
+    x = random_grayscale(x, p=0.5, generator=generator)
+    x = gaussian_blur(x, sigma=(0.1, 1.0), p=0.3, generator=generator)
+    x = random_invert(x, p=0.5, generator=generator)
+    return normalize(x, mean=MEAN, std=STD)
+
+
+def digits_v1_view(images: Tensor, *, size: int, generator: torch.Generator | None = None) -> Tensor:
+    """MoCo v1's recipe for the digits: as v2's, but grey before a jitter that always comes, and no blur."""
+    x = random_resized_crop(images, size=size, scale=(0.5, 1.0), generator=generator)
+    x = random_rotation(x, degrees=15, generator=generator)
+    x = random_grayscale(x, p=0.5, generator=generator)
+    x = color_jitter(x, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.5, generator=generator)
+    x = random_invert(x, p=0.5, generator=generator)
+    return normalize(x, mean=MEAN, std=STD)
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 images as floats in [0, 1]."""
+    return images.float().div_(255)
+
+
+def plain_view(images: Tensor, *, size: int) -> Tensor:
+    """What is evaluated: nothing random; the shorter side to size * 8/7 (256 for 224) and the centre of that."""
+    height, width = images.shape[-2:]
+    if (height, width) != (size, size):
+        scale = size * 8 / 7 / min(height, width)
+        shape = (max(size, round(height * scale)), max(size, round(width * scale)))
+        if shape != (height, width):
+            images = F.interpolate(images, size=shape, mode="bilinear", antialias=True).clamp(0, 1)
+        top, left = (shape[0] - size) // 2, (shape[1] - size) // 2
+        images = images[..., top : top + size, left : left + size]
+    return normalize(images, mean=MEAN, std=STD)
+
+
+def displayable(views: Tensor) -> Tensor:
+    """Undoes the normalisation, for a picture of what the network saw."""
+    mean, std = (torch.tensor(v, device=views.device).view(3, 1, 1) for v in (MEAN, STD))
+    return (views.float() * std + mean).clamp(0, 1)
