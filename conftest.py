@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 import contrastive_ops
+from contrastive_ops.testing import run_distributed
 
 
 @pytest.fixture(autouse=True)
 def _names(doctest_namespace: dict[str, Any]) -> None:
-    doctest_namespace.update(torch=torch, nn=nn)
+    doctest_namespace.update(torch=torch, nn=nn, run_distributed=run_distributed)
     doctest_namespace.update({name: getattr(contrastive_ops, name) for name in contrastive_ops.__all__})

@@ -96,7 +96,7 @@ def shuffle_bn(
 
     One permutation is drawn (rank 0's counts, the others draw too and stay in step) and only the rows that change
     ranks travel: B rows per rank, where gathering the batch takes N. Each rank keeps its number of rows. Alone, rows
-    are permuted in place of the batch, which is what `SplitBatchNorm2d` needs to mix its splits.
+    change places within the batch, which is what `SplitBatchNorm2d` needs to mix its splits.
 
     Args:
         x: (B, ...) images or features of this rank; B may differ between ranks and be 0.

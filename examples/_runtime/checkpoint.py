@@ -17,7 +17,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from _runtime.config import CommonConfig
 from _runtime.launch import Run
+from _runtime.log import RunLog
 from contrastive_ops import all_gather
 
 KEEP = 2  # the newest checkpoints that stay; with two, a damaged file costs little
@@ -38,21 +40,32 @@ class Checkpoints:
     """
 
     def __init__(
-        self, folder: Path, run: Run, parts: Mapping[str, Stateful | None], generator: torch.Generator
+        self,
+        config: CommonConfig,
+        run: Run,
+        parts: Mapping[str, Stateful | None],
+        generator: torch.Generator,
     ) -> None:
-        self.folder, self.run, self.generator = folder, run, generator
+        self.folder, self.every = Path(str(config.out)) / "checkpoints", config.checkpoint_steps
+        self.run, self.generator = run, generator
         self.parts = {name: part for name, part in parts.items() if part is not None}
 
-    def save(self, step: int, *, seconds: float = 0.0) -> None:
-        """Called on every rank after `step` steps; rank 0 writes."""
+    def save(self, step: int, log: RunLog) -> None:
+        """Called on every rank after `step` steps; rank 0 writes. A loss that is not finite stops the run before."""
+        log.flush()
         random = gather_random_states(self.generator, self.run)
         if not self.run.is_main:
             return
-        state = {"step": step, "seconds": seconds, "world_size": self.run.world_size, "random": random}
+        state = {"step": step, "seconds": log.seconds, "world_size": self.run.world_size, "random": random}
         state["parts"] = {name: part.state_dict() for name, part in self.parts.items()}
         write(state, self.folder, step)
         for old in list(newest_first(self.folder))[KEEP:]:
             old.unlink(missing_ok=True)
+
+    def save_now_and_then(self, step: int, log: RunLog) -> None:
+        """Saves after every `--checkpoint-steps` steps, so that a crash in a long epoch costs little."""
+        if step % self.every == 0:
+            self.save(step, log)
 
     def resume(self) -> tuple[int, float]:
         """Restores the newest valid checkpoint: (steps made, seconds spent), or (0, 0.0) where there is none."""

@@ -27,7 +27,7 @@ class Batch(NamedTuple):
 
     images: Tensor
     labels: Tensor
-    index: Tensor
+    indices: Tensor
 
 
 def global_batches(count: int, *, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
@@ -86,7 +86,7 @@ class FileImages:
         parts = [batch.tensor_split(run.world_size)[run.rank] for batch in batches]
         loader = DataLoader(
             self.files,
-            batch_sampler=[self.index[part].tolist() for part in parts],  # type: ignore[arg-type]
+            batch_sampler=[self.index[part].tolist() for part in parts],
             num_workers=workers,
             collate_fn=collate,
             pin_memory=run.device.type == "cuda",
@@ -121,24 +121,24 @@ class Decoded(Dataset[Any]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int, list[tuple[int, str]]]:
         failures: list[tuple[int, str]] = []
-        for candidate in range(index, index + min(10, len(self))):
-            candidate %= len(self)
+        for candidate in (torch.arange(index, index + min(10, len(self))) % len(self)).tolist():
             try:
-                image, label = open_image(self.source, candidate)
-                return square(image, self.size), int(label), failures
+                return *decode(self.source, candidate, self.size), failures
             except Exception as error:  # decoders raise almost anything on broken files
                 failures.append((candidate, f"{name_of(self.source, candidate)} ({error})"))
         raise RuntimeError("ten images in a row cannot be read: " + "; ".join(reason for _, reason in failures))
 
 
-def open_image(source: Any, index: int) -> tuple[Any, int]:
-    """The PIL image and label of a data set of timm (through its reader, which hides no error) or of torchvision."""
+def decode(source: Any, index: int, size: int) -> tuple[Tensor, int]:
+    """Image and label of a data set of timm (through its reader, which hides no error) or of torchvision."""
     from PIL import Image
 
     if not hasattr(source, "reader"):
-        return source[index]
+        image, label = source[index]
+        return square(image, size), int(label)
     file, label, *_ = source.reader[index]
-    return Image.open(file), -1 if label is None else label
+    with file:
+        return square(Image.open(file), size), -1 if label is None else int(label)
 
 
 def name_of(source: Any, index: int) -> str:

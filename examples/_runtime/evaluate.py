@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from _runtime.config import CommonConfig
 from _runtime.launch import Run
 from _runtime.sources import Images
 from _runtime.views import plain_view, to_float
@@ -25,6 +26,54 @@ PIXELS = 32  # to which images are reduced for the baselines
 Features = tuple[Tensor, Tensor]  # (N, D) features and (N,) labels
 
 
+class Evaluation:
+    """The images of an evaluation, and how this run reads them. Every method is called on every rank."""
+
+    def __init__(self, train: Images, test: Images, config: CommonConfig, run: Run) -> None:
+        self.gallery, self.queries = sample(train, config.knn_images), test
+        self.size, self.workers, self.run = config.image_size, config.workers, run
+
+    def knn(self, encoder: nn.Module) -> float:
+        """kNN accuracy of the encoder's features."""
+        return knn_accuracy(*self.encode(encoder))
+
+    def baselines(self) -> dict[str, float]:
+        """kNN accuracy of features that need no learning: what a network must beat to have learned anything."""
+        (x, y), (queries, truth) = (
+            self.extract(reduce_pixels, sample(images, BASELINE_IMAGES)) for images in (self.gallery, self.queries)
+        )
+        return {
+            name: knn_accuracy((function(x), y), (function(queries), truth)) for name, function in BASELINES.items()
+        }
+
+    def encode(self, encoder: nn.Module) -> tuple[Features, Features]:
+        """Features of gallery and queries with rank 0's BN statistics, which are those that are kept and exported."""
+        for buffer in encoder.buffers():
+            if self.run.world_size > 1 and buffer.ndim > 0:
+                buffer.copy_(all_gather(buffer)[: len(buffer)])
+
+        def function(images: Tensor) -> Tensor:
+            features: Tensor = encoder(plain_view(images, size=self.size).to(memory_format=torch.channels_last))
+            return features
+
+        encoder.eval()
+        features = self.extract(function, self.gallery), self.extract(function, self.queries)
+        encoder.train()
+        return features
+
+    @torch.no_grad()
+    def extract(self, function: Callable[[Tensor], Tensor], images: Images) -> Features:
+        """`function` of all images, in their order, on every rank. Each rank computes its part."""
+        batches = torch.arange(len(images)).split(EVALUATION_BATCH)
+        parts = [
+            (function(to_float(batch.images)), batch.labels, batch.indices)
+            for batch in images.read(batches, run=self.run, workers=self.workers)
+        ]
+        features, labels, index = (all_gather(torch.cat(column)) for column in zip(*parts, strict=True))
+        order = index.argsort()
+        return features[order].float(), labels[order]
+
+
 def sample(images: Images, limit: int) -> Images:
     """At most `limit` images, always the same ones."""
     if len(images) <= limit:
@@ -33,48 +82,11 @@ def sample(images: Images, limit: int) -> Images:
     return images.subset(order[:limit].sort().values)
 
 
-@torch.no_grad()
-def extract(function: Callable[[Tensor], Tensor], images: Images, *, run: Run, workers: int) -> Features:
-    """`function` of all images, in their order, on every rank. Each rank computes its part."""
-    batches = torch.arange(len(images)).split(EVALUATION_BATCH)
-    parts = [(function(to_float(b.images)), b.labels, b.index) for b in images.read(batches, run=run, workers=workers)]
-    features, labels, index = (all_gather(torch.cat(column)) for column in zip(*parts, strict=True))
-    order = index.argsort()
-    return features[order].float(), labels[order]
-
-
-def encode(encoder: nn.Module, images: Images, *, size: int, run: Run, workers: int) -> Features:
-    """Features of the encoder with rank 0's BN statistics, which are the ones that are kept and exported."""
-    for buffer in encoder.buffers():
-        if run.world_size > 1 and buffer.ndim > 0:
-            buffer.copy_(all_gather(buffer)[: len(buffer)])
-    training = encoder.training
-    encoder.eval()
-    function = lambda x: encoder(plain_view(x, size=size).contiguous(memory_format=torch.channels_last))  # noqa: E731
-    features = extract(function, images, run=run, workers=workers)
-    encoder.train(training)
-    return features
-
-
 def knn_accuracy(gallery: Features, queries: Features) -> float:
     """The part of the queries that their 20 nearest neighbours in the gallery classify rightly."""
     classes = int(max(gallery[1].max(), queries[1].max())) + 1
-    neighbours = min(NEIGHBOURS, len(gallery[0]))
-    scores = knn_predict(
-        queries[0], *gallery, k=neighbours, temperature=TEMPERATURE, num_classes=classes, chunk_size=1024
-    )
+    scores = knn_predict(queries[0], *gallery, k=NEIGHBOURS, temperature=TEMPERATURE, num_classes=classes)
     return (scores.argmax(1) == queries[1]).double().mean().item()
-
-
-def baselines(train: Images, test: Images, *, run: Run, workers: int) -> dict[str, float]:
-    """kNN accuracy of features that need no learning: what a network must beat to have learned anything."""
-    train, test = sample(train, BASELINE_IMAGES), sample(test, BASELINE_IMAGES)
-    reduced, labels = extract(reduce_pixels, train, run=run, workers=workers)
-    queries, query_labels = extract(reduce_pixels, test, run=run, workers=workers)
-    return {
-        name: knn_accuracy((function(reduced), labels), (function(queries), query_labels))
-        for name, function in BASELINES.items()
-    }
 
 
 def reduce_pixels(images: Tensor) -> Tensor:

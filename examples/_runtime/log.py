@@ -10,15 +10,13 @@ from __future__ import annotations
 import json
 import math
 import os
-import platform
-import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from _runtime.config import CommonConfig, as_dict
@@ -26,6 +24,7 @@ from _runtime.launch import Run
 from _runtime.models import timm_arguments
 
 FLUSH_EVERY = 20  # steps
+FIXED = ("data", "evaluate_on", "batch_size", "seed", "encoder")  # what a step number counts; the same after a resume
 
 Number = float | int | Tensor
 
@@ -40,6 +39,8 @@ class RunLog:
     def __init__(self, config: CommonConfig, run: Run, *, total_steps: int, step: int, seconds: float) -> None:
         self.folder, self.run, self.step, self.total = Path(str(config.out)), run, step, total_steps
         self.waiting: list[tuple[int, dict[str, Number]]] = []
+        self.mark: float | None = None  # when the last step ended, unless something else came between
+        self.images, self.stepping = 0, 0.0  # images and seconds of the steps since the last event
         self.started, self.before = time.perf_counter(), seconds
         self.records: list[dict[str, Any]] = []
         self.bar: Any = None
@@ -54,7 +55,6 @@ class RunLog:
         write_json(self.folder / "config.json", {**as_dict(config), "timm": timm_arguments(config.encoder)})
         self.records = [r for r in read_metrics(self.folder) if self.step and r["step"] <= self.step]
         write_text(self.folder / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in self.records))
-        self.file = open(self.folder / "metrics.jsonl", "a", buffering=1)  # noqa: SIM115 (closed in close)
         self.board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.step + 1 if self.step else None)
         self.bar = tqdm(total=self.total, initial=self.step, unit="step", dynamic_ncols=True, mininterval=0.5)
 
@@ -63,42 +63,66 @@ class RunLog:
         """Seconds spent on the run, those before a resume included."""
         return self.before + time.perf_counter() - self.started
 
-    def train(self, step: int, values: Mapping[str, Number]) -> None:
-        """Notes what a training step measured."""
+    def train(self, step: int, values: Mapping[str, Number], *, images: int) -> None:
+        """Notes what a training step measured; `images` is what this rank saw."""
         self.waiting.append((step, {k: v.detach() if isinstance(v, Tensor) else v for k, v in values.items()}))
+        now = time.perf_counter()
+        if self.mark is not None:
+            self.images, self.stepping = self.images + images * self.run.world_size, self.stepping + now - self.mark
+        self.mark = now
         if self.bar is not None:
             self.bar.update(1)
         if len(self.waiting) >= FLUSH_EVERY:
             self.flush()
 
+    def require_finite(self, step: int, embedding: Tensor) -> None:
+        """Stops before a loss is made of NaN, where looking is free: on a GPU the loss is looked at in `flush`."""
+        if embedding.device.type == "cpu" and not embedding.isfinite().all():
+            self.give_up(step, math.nan)
+
     def flush(self) -> None:
         """Turns what waits into numbers, checks the losses, writes."""
-        for step, values in self.waiting:
-            record = {"step": step, **{name: float(value) for name, value in values.items()}}
-            if not math.isfinite(record["loss"]):
-                self.close()
-                raise NonFiniteLoss(
-                    f"the loss is {record['loss']} at step {step}. The last good checkpoint is kept in "
-                    f"{self.folder / 'checkpoints'}; lower --lr, or use --precision bf16 or fp32, and --resume"
-                )
-            self.write(record)
-        if self.waiting and self.bar is not None:
-            self.bar.set_postfix(loss=f"{record['loss']:.3f}", refresh=False)
+        records: list[dict[str, Any]] = [
+            {"step": step, **{k: float(v) for k, v in values.items()}} for step, values in self.waiting
+        ]
         self.waiting.clear()
+        good = list(takewhile(lambda record: math.isfinite(record["loss"]), records))
+        self.write(good)
+        if len(good) < len(records):
+            self.give_up(records[len(good)]["step"], records[len(good)]["loss"])
+        if good and self.bar is not None:
+            self.bar.set_postfix(loss=f"{good[-1]['loss']:.3f}", refresh=False)
 
-    def event(self, step: int, values: Mapping[str, Any]) -> None:
-        """Writes a record that is not of a training step, such as an evaluation."""
+    def give_up(self, step: int, loss: float) -> None:
+        """Ends a run that no longer learns."""
+        self.close()
+        raise NonFiniteLoss(
+            f"the loss is {loss} at step {step}. The last good checkpoint is kept in {self.folder / 'checkpoints'}; "
+            "use a lower --lr or --precision fp32, and --resume"
+        )
+
+    def evaluate(self, step: int, values: Mapping[str, Any], *, warnings: Sequence[str] = ()) -> None:
+        """Writes the result of an evaluation and the speed of the steps before it; says what looks wrong."""
         self.flush()
-        self.write({"step": step, **values})
+        speed = {"images_per_second": round(self.images / self.stepping, 1)} if self.images else {}
+        self.images, self.stepping, self.mark = 0, 0.0, None
+        self.write([{"step": step, **values, **speed, **({"warnings": list(warnings)} if warnings else {})}])
+        shown = {k: f"{100 * v:.1f}" if k == "knn" else v for k, v in values.items() if isinstance(v, (int, float))}
+        self.say("  ".join(f"{name} {value}" for name, value in {"step": step, **shown, **speed}.items()))
+        for warning in warnings:
+            self.say(f"warning: {warning}")
 
-    def write(self, record: dict[str, Any]) -> None:
-        if not self.run.is_main:
+    def write(self, records: list[dict[str, Any]]) -> None:
+        """Appends to metrics.jsonl and to TensorBoard's events."""
+        if not self.run.is_main or not records:
             return
-        self.records.append(record)
-        self.file.write(json.dumps(record) + "\n")
-        for name, value in record.items():
-            if name != "step" and isinstance(value, (int, float)):
-                self.board.add_scalar(name, value, record["step"])
+        self.records += records
+        with open(self.folder / "metrics.jsonl", "a") as file:
+            file.write("".join(json.dumps(record) + "\n" for record in records))
+        for record in records:
+            for name, value in record.items():
+                if name != "step" and isinstance(value, (int, float)):
+                    self.board.add_scalar(name, value, record["step"])
 
     def say(self, text: str) -> None:
         """Prints a line above the progress bar, on rank 0."""
@@ -110,10 +134,15 @@ class RunLog:
         """The first value recorded under a name, e.g. the kNN accuracy before training; None on other ranks."""
         return next((r[name] for r in self.records if name in r), None)
 
+    def stop(self, step: int) -> None:
+        """Ends a run that is to be continued."""
+        self.flush()
+        self.say(f"stopped after step {step} of {self.total}, saved; the same command with --resume continues it")
+        self.close()
+
     def close(self) -> None:
         if self.bar is not None:
             self.bar.close()
-            self.file.close()
             self.board.close()
             self.bar = None
 
@@ -121,9 +150,16 @@ class RunLog:
 def start_folder(config: CommonConfig, run: Run) -> Path:
     """The run folder. One that holds a run already is not overwritten, and is continued only on request."""
     folder = Path(str(config.out))
-    taken = (folder / "metrics.jsonl").exists()
-    if taken and not config.resume and run.is_main:
+    if run.is_main and not config.resume and (folder / "metrics.jsonl").exists():
         raise FileExistsError(f"--out: {folder} holds a run; --resume continues it, another --out starts a new one")
+    if config.resume and (folder / "config.json").exists():
+        before, now = json.loads((folder / "config.json").read_text()), as_dict(config)
+        for name in FIXED:
+            if before.get(name) != now[name]:
+                flag = f"--{name.replace('_', '-')}"
+                raise ValueError(
+                    f"{flag}: the run to resume has {before.get(name)}, got {now[name]}; it cannot change"
+                )
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -151,22 +187,3 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def versions() -> dict[str, str]:
-    """What the numbers were computed with."""
-    from importlib.metadata import version
-
-    names = ("contrastive-ops", "torch", "timm", "torch-ema")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
-
-
-def commit() -> str:
-    """The commit of the source tree, with a + where files differ from it; empty outside of one."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        dirty = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return head + ("+" if dirty.strip() else "")

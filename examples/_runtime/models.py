@@ -10,16 +10,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
-from contrastive_ops import SplitBatchNorm2d
+from contrastive_ops import SplitBatchNorm2d, feature_std, gradient_infinity_norm
 
 # our name -> (timm's name, its arguments where they are not timm's defaults)
 SPECS: dict[str, tuple[str, dict[str, Any]]] = {
     "tiny": (
         "resnet18",
-        {"layers": [1, 1, 1, 0], "channels": [32, 64, 128, 128], "stem_type": "deep_tiered", "stem_width": 8},
+        {
+            "layers": [1, 1, 1, 0],
+            "channels": [32, 64, 128, 128],
+            "stem_type": "deep_tiered",
+            "stem_width": 8,
+            "zero_init_last": False,
+        },
     ),
     # the papers used torchvision's, whose residual branches do not start at zero
     "resnet50": ("resnet50", {"zero_init_last": False}),
@@ -58,7 +63,11 @@ def save_encoder(encoder: nn.Module, path: Path) -> None:
     unfinished.replace(path)
 
 
-def first_and_last_layer(net: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """The layers with weights that stand first and last, whose gradients tell most about the health of a run."""
-    layers = [m for m in net.modules() if isinstance(getattr(m, "weight", None), torch.Tensor) and m.weight.ndim > 1]
-    return layers[0], layers[-1]
+def health(net: nn.Module, embedding: Tensor) -> dict[str, Tensor]:
+    """Signs of life of a step: spread of the embedding, largest gradients of the first and of the last layer."""
+    layers = [m for m in net.modules() if isinstance(getattr(m, "weight", None), Tensor) and m.weight.ndim > 1]
+    return {
+        "feature_std": feature_std(embedding),
+        "gradient_first": gradient_infinity_norm(layers[0]),
+        "gradient_last": gradient_infinity_norm(layers[-1]),
+    }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch_ema import ExponentialMovingAverage
 
@@ -22,7 +23,9 @@ def distribute(net: nn.Module, run: Run) -> nn.Module:
     if run.world_size == 1 or not any(p.requires_grad for p in net.parameters()):
         return net
     devices = [run.device] if run.device.type == "cuda" else None
-    return nn.parallel.DistributedDataParallel(net, device_ids=devices, broadcast_buffers=False)
+    with warnings.catch_warnings():  # torch 2.15 renames the argument; the new name is unknown to torch 2.6
+        warnings.filterwarnings("ignore", ".*broadcast_buffers.*", FutureWarning)
+        return nn.parallel.DistributedDataParallel(net, device_ids=devices, broadcast_buffers=False)
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
@@ -37,10 +40,15 @@ def gradient_scaler(precision: str, device: torch.device) -> torch.amp.GradScale
     return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
 
-def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
-    """One rate for all parameter groups, for the step to come."""
+def update(loss: Tensor, optimizer: Optimizer, scaler: torch.amp.GradScaler, *, lr: float) -> None:
+    """Gradients of `loss`, and one step of the optimiser along them; the gradients stay, unscaled, to be looked at."""
     for group in optimizer.param_groups:
         group["lr"] = lr
+    optimizer.zero_grad(set_to_none=True)
+    scaler.scale(loss).backward()
+    scaler.unscale_(optimizer)
+    scaler.step(optimizer)
+    scaler.update()
 
 
 def step_schedule(step: int, total_steps: int, start: float, *, milestones: tuple[float, ...] = (0.6, 0.8)) -> float:

@@ -36,7 +36,7 @@ def save_curves(folder: Path, *, title: str, dim: int, chance: float | None = No
     draw_std(axes[0, 2], records, dim)
     draw_gradients(axes[1, 0], records)
     draw_smooth(axes[1, 1], series(records, "lr"), "learning rate", smooth=1)
-    draw_smooth(axes[1, 2], series(records, "images_per_second"), "images per second", smooth=1)
+    draw_speed(axes[1, 2], records)
     for axis in axes.flat:
         finish(axis)
     figure.suptitle(title, fontsize=13)
@@ -55,7 +55,7 @@ def draw_knn(axis: Axes, records: Sequence[dict[str, Any]]) -> None:
     axis.plot(steps, [100 * v for v in values], color=BLUE, marker="o", markersize=3, label="this encoder")
     if values:
         axis.axhline(100 * values[0], color=ORANGE, linewidth=1, label=f"random encoder: {100 * values[0]:.1f}")
-    baselines = next((r["baselines"] for r in records if "baselines" in r), {})
+    baselines: dict[str, float] = next((r["baselines"] for r in records if "baselines" in r), {})
     for (name, value), dash in zip(baselines.items(), DASHES, strict=False):
         axis.axhline(100 * value, color=GREY, linestyle=dash, linewidth=1, label=f"{name}: {100 * value:.1f}")
     axis.set(title="kNN accuracy, %", ylim=(0, 100))
@@ -77,6 +77,12 @@ def draw_gradients(axis: Axes, records: Sequence[dict[str, Any]]) -> None:
         if any(value > 0 for value in values):
             axis.set_yscale("log")
     axis.set_title("largest gradient")
+
+
+def draw_speed(axis: Axes, records: Sequence[dict[str, Any]]) -> None:
+    steps, values = series(records, "images_per_second")
+    axis.plot(steps, values, color=BLUE, marker="o", markersize=3)
+    axis.set(title="images per second", ylim=(0, 1.25 * max(values, default=1.0)))
 
 
 def draw_smooth(axis: Axes, points: Series, title: str, *, smooth: int | None = None) -> None:
@@ -117,7 +123,9 @@ def save_views(path: Path, images: Tensor, views: Sequence[Tensor]) -> None:
     columns = len(shown[0])
     figure = new_figure(1.15 * columns + 0.6, 1.2 * len(shown) + 0.1)
     axes = figure.subplots(len(shown), columns, squeeze=False)
-    for row, (name, batch) in enumerate(zip(["image", *(f"view {i + 1}" for i in range(len(views)))], shown, strict=True)):
+    for row, (name, batch) in enumerate(
+        zip(["image", *(f"view {i + 1}" for i in range(len(views)))], shown, strict=True)
+    ):
         for column, image in enumerate(batch.cpu()):
             axes[row, column].imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
             axes[row, column].set(xticks=[], yticks=[])

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import IterableDataset
 
 from _runtime import digits
 from _runtime.data import FileImages, MemoryImages
@@ -57,7 +58,7 @@ def timm_images(name: str, path: str, *, size: int) -> tuple[FileImages, FileIma
         )
     reader, root = ("" if name == "folder" else name), path or None
     train = create_dataset(reader, root=root, split="train")
-    if not hasattr(train, "__getitem__"):
+    if isinstance(train, IterableDataset):
         raise ValueError(f"--data: {name!r} is a stream; a run that can be resumed needs images by index")
     if getattr(train, "reader", None) is not None and hasattr(train.reader, "class_to_idx"):
         classes: Any = train.reader.class_to_idx  # the same numbers in both splits, even where one lacks a class
@@ -105,7 +106,7 @@ class ArrayUnpickler(pickle.Unpickler):
     """Reads pickles of arrays and plain containers only: a pickle from elsewhere could run any code."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if module.split(".")[0] == "numpy" and name in ("_reconstruct", "ndarray", "dtype"):
+        if module.split(".", maxsplit=1)[0] == "numpy" and name in ("_reconstruct", "ndarray", "dtype"):
             return super().find_class(module, name)
         if (module, name) == ("_codecs", "encode"):
             return super().find_class(module, name)

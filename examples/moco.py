@@ -1,0 +1,179 @@
+"""MoCo v1 and v2: a queue of keys from a slowly moving encoder as negatives (He et al., 2020; Chen et al., 2020).
+
+    x_q, x_k = view(x), view(x)                               # two random views of each image
+    q = normalize(f_q(x_q))                                   # queries
+    f_k = m * f_k + (1 - m) * f_q                             # momentum update, before the keys
+    k = normalize(unshuffle(f_k(shuffle(x_k))))               # keys; shuffled, so that BN cannot leak the answer
+    loss = cross_entropy([q . k, q . queue] / T, target=0)    # the queue holds the keys of earlier batches
+    loss.backward(); update(f_q); enqueue(queue, k)
+
+"Momentum Contrast for Unsupervised Visual Representation Learning", algorithm 1, and "Improved Baselines with Momentum
+Contrastive Learning". Their official code fixes the order above. Across ranks shuffling exchanges images; on one rank
+BN takes statistics of `bn_splits` parts of the batch, as if each were a rank's.
+
+    python examples/moco.py                                             # the embedded digits, minutes on a CPU
+    torchrun --nproc-per-node 2 examples/moco.py --preset v1
+    torchrun --nproc-per-node 8 examples/moco.py --preset paper --data folder:/path/to/imagenet
+    python examples/moco.py --no-stop-gradient --momentum 0             # negative controls; see what the log says
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from _runtime.checkpoint import Checkpoints, seeded_generator
+from _runtime.config import CommonConfig, parse
+from _runtime.data import global_batches, steps_per_epoch
+from _runtime.evaluate import Evaluation
+from _runtime.launch import Run, launch
+from _runtime.log import RunLog, start_folder
+from _runtime.models import create_encoder, health
+from _runtime.optimise import autocast, average, averaged_weights, distribute, gradient_scaler, step_schedule, update
+from _runtime.plots import save_views
+from _runtime.results import finish
+from _runtime.sources import load_images
+from _runtime.views import digits_v1_view, digits_v2_view, to_float
+from torch import Tensor, nn
+
+from contrastive_ops import (
+    CollapseMonitor,
+    NegativeQueue,
+    cosine_schedule,
+    info_nce,
+    moco_v1_view,
+    moco_v2_view,
+    momentum_update,
+    projection_mlp,
+    shuffle_bn,
+    unshuffle_bn,
+)
+
+VIEWS: dict[str, Callable[..., Tensor]] = {
+    "digits-v1": digits_v1_view,
+    "digits-v2": digits_v2_view,
+    "moco-v1": moco_v1_view,
+    "moco-v2": moco_v2_view,
+}
+
+
+SCHEDULES: dict[str, Callable[[int, int, float], float]] = {
+    "cosine": partial(cosine_schedule, end=0.0),
+    "step": step_schedule,
+}
+
+
+@dataclass(frozen=True)
+class Config(CommonConfig):
+    """MoCo's own numbers; the defaults are the preset v2."""
+
+    views: Literal["digits-v1", "digits-v2", "moco-v1", "moco-v2"] = "digits-v2"  # the recipe of augmentation
+    dim: int = 128  # width of queries and keys
+    hidden_dim: int = 256  # width inside the MLP head
+    head_layers: int = 2  # 1: the linear head of v1; 2: the MLP of v2
+    queue_size: int = 2048  # keys held as negatives
+    momentum: float = 0.99  # m of the key encoder; 0 copies the query encoder and should fail
+    temperature: float = 0.2  # T of the loss
+    weight_decay: float = 5e-4  # of all parameters
+    schedule: Literal["cosine", "step"] = "cosine"  # cosine to 0, or a tenth at 60 % and at 80 % of the run
+    bn_splits: int = 2  # parts of the batch with BN statistics of their own, when there is one rank
+    stop_gradient: bool = True  # off: keys pass gradients into their encoder, which is trained too; should fail
+
+
+V2 = Config()
+V1 = replace(V2, views="digits-v1", head_layers=1, temperature=0.07, schedule="step")
+PAPER_V2 = replace(
+    V2, data="folder:imagenet", views="moco-v2", encoder="resnet50", image_size=224, epochs=200, batch_size=256,
+    lr=0.03, hidden_dim=2048, queue_size=65536, momentum=0.999, weight_decay=1e-4, bn_splits=8, workers=16,
+)  # fmt: skip
+PAPER_V1 = replace(PAPER_V2, views="moco-v1", head_layers=1, temperature=0.07, schedule="step")
+PRESETS = {"digits": V2, "v2": V2, "v1": V1, "paper": PAPER_V2, "paper-v2": PAPER_V2, "paper-v1": PAPER_V1}
+
+
+def main(run: Run, config: Config) -> None:  # noqa: PLR0915 (the method from top to bottom)
+    """Builds the networks and the queue, trains, evaluates each epoch, and leaves a run folder."""
+    folder = start_folder(config, run)
+    train, test = load_images(config.data, size=config.image_size, evaluate_on=config.evaluate_on, device=run.device)
+    evaluation = Evaluation(train, test, config, run)
+    view = partial(VIEWS[config.views], size=config.image_size)
+
+    torch.manual_seed(config.seed)  # the same weights on every rank
+    encoder = create_encoder(config.encoder, norm_splits=config.bn_splits if run.world_size == 1 else 1)
+    head = projection_mlp(
+        encoder.num_features, config.hidden_dim, config.dim, num_layers=config.head_layers, norm=None
+    )
+    online = nn.Sequential(OrderedDict(encoder=encoder, head=head)).to(run.device, memory_format=torch.channels_last)
+    target = copy.deepcopy(online).requires_grad_(not config.stop_gradient)
+    queue = NegativeQueue(config.queue_size, config.dim).to(run.device)
+    if config.compile:
+        online.encoder.compile(), target.encoder.compile()
+    f_q, f_k = distribute(online, run), distribute(target, run)
+
+    trained = [p for p in (*online.parameters(), *target.parameters()) if p.requires_grad]
+    optimizer = torch.optim.SGD(trained, config.lr, momentum=0.9, weight_decay=config.weight_decay)
+    precision, scaler = autocast(config.precision, run.device), gradient_scaler(config.precision, run.device)
+    averaged = average(encoder, config.ema_decay)
+    chance = math.log1p(config.queue_size)
+    monitor = CollapseMonitor(config.dim, chance_loss=chance, chance_name="ln(1+K)", floor_loss=0.0).to(run.device)
+
+    generator = seeded_generator(config.seed, run)  # from here on each rank draws its own numbers
+    parts = {"online": online, "target": target, "queue": queue, "optimizer": optimizer, "scaler": scaler}
+    checkpoints = Checkpoints(config, run, {**parts, "averaged": averaged, "monitor": monitor}, generator)
+    step, seconds = checkpoints.resume() if config.resume else (0, 0.0)
+    epoch_steps = steps_per_epoch(len(train), config.batch_size)
+    steps = config.epochs * epoch_steps
+    log = RunLog(config, run, total_steps=steps, step=step, seconds=seconds)
+    if step == 0:
+        log.evaluate(0, {"epoch": 0, "knn": evaluation.knn(encoder), "baselines": evaluation.baselines()})
+
+    for epoch in range(step // epoch_steps, config.epochs):
+        order = global_batches(len(train), batch_size=config.batch_size, seed=config.seed, epoch=epoch)
+        for pixels, _, _ in train.read(order[step % epoch_steps :], run=run, workers=config.workers):
+            if run.stop_requested() or step == config.max_steps > 0:
+                checkpoints.save(step, log)
+                return log.stop(step)
+
+            images = to_float(pixels)
+            x_q, x_k = view(images, generator=generator), view(images, generator=generator)
+            with precision:
+                q = F.normalize(f_q(x_q).float())
+            log.require_finite(step + 1, q)
+            momentum_update(online, target, config.momentum, buffers="keep")
+            with precision, torch.set_grad_enabled(not config.stop_gradient):
+                shuffled, places = shuffle_bn(x_k, generator=generator)
+                k = F.normalize(unshuffle_bn(f_k(shuffled), places).float())
+            loss = info_nce(q, k, queue.keys, temperature=config.temperature, normalize=False)
+            lr = SCHEDULES[config.schedule](step, steps, config.lr)
+            update(loss, optimizer, scaler, lr=lr)
+            queue.enqueue(k.detach())
+            if averaged:
+                averaged.update()
+
+            step += 1
+            monitor.update(k, loss)
+            log.train(step, {"loss": loss, "lr": lr, **health(online, q)}, images=len(images))
+            if step == 1 and run.is_main:
+                save_views(folder / "views.png", images, [x_q, x_k])
+            checkpoints.save_now_and_then(step, log)
+
+        with averaged_weights(averaged):
+            values = {"epoch": epoch + 1, "knn": evaluation.knn(encoder)}
+        log.evaluate(step, values, warnings=monitor.report())
+        checkpoints.save(step, log)
+
+    with averaged_weights(averaged):
+        finish(
+            "moco", encoder, evaluation, log,
+            config=config, run=run, dim=config.dim, chance=chance, warnings=monitor.report(),
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    launch(main, parse("moco", PRESETS))

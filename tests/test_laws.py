@@ -1,0 +1,352 @@
+"""The laws of the design, each over the table of public names."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import contrastive_ops as co
+from contrastive_ops.testing import run_distributed
+from tests.distributed.world import compare_with_one_process
+from tests.table import TABLE, Row, equal
+
+SIZES = ([4, 4], [5, 3], [7, 1], [5, 3, 0])
+
+
+def _having(column: str) -> list[Any]:
+    return [pytest.param(row, id=row.title) for row in TABLE if getattr(row, column)]
+
+
+def test_every_public_name_has_its_row() -> None:
+    assert {row.name for row in TABLE} == set(co.__all__)
+
+
+def test_every_law_bites_or_says_why_not() -> None:
+    """A name without a world-size, reference or compile column says in the table why the law has nothing to bite."""
+    for row in TABLE:
+        if not row.rows and not row.holder:
+            assert "world" in row.why_not, row.title
+        if not row.oracle and not row.holder:
+            assert "reference" in row.why_not or row.why_not.get("world", "").startswith("distributed/"), row.title
+        if not row.compiles:
+            assert "compile" in row.why_not, row.title
+    for name in co.__all__:
+        assert any(row.bad for row in TABLE if row.name == name), f"{name} has no bad calls in the table"
+
+
+# 1. world size -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_world_size(sizes: list[int]) -> None:
+    """Value and DDP-averaged gradient of W ranks are those of one process with all rows, in float64."""
+    titles = [row.title for row in TABLE if row.rows]
+    for errors in run_distributed(compare_with_one_process, len(sizes), sizes, titles):
+        assert set(errors) == set(titles)
+        for title, (value, gradient) in errors.items():
+            assert value <= 1e-10, (title, value)
+            assert gradient <= 1e-10, (title, gradient)
+
+
+# 2. reference --------------------------------------------------------------------------------------------------------
+
+
+def _leaves(row: Row, dtype: torch.dtype) -> dict[str, Tensor]:
+    assert row.inputs is not None
+    return {name: x.to(dtype).requires_grad_() if x.dtype.is_floating_point else x for name, x in row.inputs().items()}
+
+
+def _differences(oracle: Callable[[dict[str, Tensor]], Tensor], inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The oracle's gradient by central differences, extrapolated once (error of order h^4)."""
+
+    def slope(x: Tensor, index: int, h: float) -> float:
+        flat, values = x.view(-1), []
+        keep = flat[index].item()
+        for shifted in (keep + h, keep - h):
+            flat[index] = shifted
+            values.append(float(oracle(inputs)))
+        flat[index] = keep
+        return (values[0] - values[1]) / (2 * h)
+
+    return {
+        name: torch.tensor(
+            [(4 * slope(x, i, 5e-4) - slope(x, i, 1e-3)) / 3 for i in range(x.numel())], dtype=torch.float64
+        ).view_as(x)
+        for name, x in inputs.items()
+        if x.dtype.is_floating_point
+    }
+
+
+@pytest.mark.parametrize("row", _having("oracle"))
+def test_reference_values(row: Row) -> None:
+    assert row.oracle and row.call and row.inputs
+    expected = row.oracle(row.inputs())
+    for dtype, tolerance in ((torch.float64, 1e-10), (torch.float32, 1e-5)):
+        observed = row.call(**_cast(row.inputs(), dtype))
+        assert observed.dtype == dtype
+        # single precision is compared on the inputs that it was given
+        reference = expected if dtype == torch.float64 else row.oracle(_rounded(row.inputs(), dtype))
+        torch.testing.assert_close(observed.double(), reference, rtol=tolerance, atol=0)
+
+
+def _rounded(inputs: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    return {name: x.to(dtype).double() if x.dtype.is_floating_point else x for name, x in inputs.items()}
+
+
+def _cast(inputs: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    return {name: x.to(dtype) if x.dtype.is_floating_point else x for name, x in inputs.items()}
+
+
+@pytest.mark.parametrize(
+    "row", [p for p in _having("oracle") if p.values[0].name not in ("knn_predict", "feature_std")]
+)
+def test_reference_gradients(row: Row) -> None:
+    """Against differences of the oracle, which shares no code; float32 against float64 to 1e-5."""
+    assert row.oracle and row.call and row.inputs
+    wide = _leaves(row, torch.float64)
+    row.call(**wide).backward()
+    expected = _differences(row.oracle, row.inputs())
+    narrow = _leaves(row, torch.float32)
+    row.call(**narrow).backward()
+    for name, x in wide.items():
+        if not x.requires_grad:
+            continue
+        assert x.grad is not None
+        torch.testing.assert_close(x.grad, expected[name], rtol=1e-7, atol=1e-8)
+        assert _relative(narrow[name].grad, x.grad) <= 1e-5, name
+
+
+@pytest.mark.parametrize(
+    "row", [p for p in _having("inputs") if p.values[0].name not in ("knn_predict", "feature_std")]
+)
+def test_gradcheck(row: Row) -> None:
+    assert row.call
+    leaves = _leaves(row, torch.float64)
+    call = row.call
+    assert torch.autograd.gradcheck(lambda *xs: call(**dict(zip(leaves, xs, strict=True))), tuple(leaves.values()))
+
+
+def _relative(observed: Tensor | None, expected: Tensor) -> float:
+    assert observed is not None
+    return float((observed.double() - expected.double()).norm() / expected.double().norm())
+
+
+# 3. precision --------------------------------------------------------------------------------------------------------
+
+_LOSSES = [p for p in _having("oracle") if p.values[0].name == "info_nce"]
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.07, 0.5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("mode", ["in-batch", "symmetric", "queue", "paired"])
+def test_precision(mode: str, dtype: torch.dtype, temperature: float) -> None:
+    """Under bf16 autocast, and for half inputs: the gradient of the exact formula at the same rounded inputs."""
+    generator = torch.Generator().manual_seed(1)
+    query = torch.randn(128, 64, generator=generator)
+    rows = [query, query + 0.7 * torch.randn(128, 64, generator=generator)]
+    if mode in ("queue", "paired"):
+        rows.append(torch.randn(*((300,) if mode == "queue" else (128, 20)), 64, generator=generator))
+    options: dict[str, Any] = {"temperature": temperature, "symmetric": mode == "symmetric"}
+    options["negative_mode"] = "paired" if mode == "paired" else "unpaired"
+    given = [x.to(dtype).requires_grad_() for x in rows]
+    exact = [x.detach().double().requires_grad_() for x in given]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = co.info_nce(*given, **options)
+        loss.backward()  # inside the autocast region: the backward pass must be full precision too
+    reference = co.info_nce(*exact, **options)
+    reference.backward()
+    assert loss.dtype == torch.float32
+    assert abs(loss.item() - reference.item()) <= 1e-4 * max(1.0, reference.item())
+    for observed, expected in zip(given, exact, strict=True):
+        assert observed.grad is not None and expected.grad is not None
+        assert observed.grad.dtype == dtype
+        assert torch.isfinite(observed.grad).all()
+        limit = 3e-3 if dtype == torch.bfloat16 else 1e-3
+        assert _relative(observed.grad, expected.grad) <= limit
+
+
+@pytest.mark.parametrize("row", _having("inputs"))
+def test_half_precision_inputs_are_computed_in_float32(row: Row) -> None:
+    assert row.call and row.inputs
+    if row.name in ("all_gather", "shuffle_bn", "unshuffle_bn", "normalize"):
+        assert row.call(**_cast(row.inputs(), torch.bfloat16)).dtype == torch.bfloat16
+        return
+    for dtype in (torch.bfloat16, torch.float16):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            value = row.call(**_cast(row.inputs(), dtype))
+        expected = row.call(**_rounded(row.inputs(), dtype))
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+# 4. memory -----------------------------------------------------------------------------------------------------------
+
+
+class _Largest(TorchDispatchMode):
+    """Remembers the largest tensor that any operation made: a fact, where seconds and bytes in use are noise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numel = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for x in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(x, Tensor):
+                self.numel = max(self.numel, x.numel())
+        return result
+
+
+@pytest.mark.parametrize("mode", ["in-batch", "symmetric", "queue", "trainable negatives"])
+def test_no_matrix_of_logits_exists(mode: str) -> None:
+    rows, keys, width, block = 256, 2048, 16, 64
+    query, positive = torch.randn(rows, width, requires_grad=True), torch.randn(rows, width, requires_grad=True)
+    negatives = None if mode in ("in-batch", "symmetric") else torch.randn(keys, width)
+    if negatives is not None and mode == "trainable negatives":
+        negatives.requires_grad_()
+    with _Largest() as largest:
+        co.info_nce(query, positive, negatives, symmetric=mode == "symmetric", block_size=block).backward()
+    columns = rows if negatives is None else keys
+    assert largest.numel <= max(rows * block, (rows + columns) * width) < rows * columns
+
+
+# 5. state ------------------------------------------------------------------------------------------------------------
+
+
+def _fresh(row: Row) -> torch.nn.Module:
+    assert row.holder
+    return row.holder()
+
+
+def _state(holder: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in holder.state_dict().items()}
+
+
+def _same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("row", _having("holder"))
+def test_state_resumes_bit_for_bit(row: Row) -> None:
+    assert row.verb
+    through, first = _fresh(row), _fresh(row)
+    for step in range(6):
+        row.verb(through, step)
+    for step in range(3):
+        row.verb(first, step)
+    file = io.BytesIO()
+    torch.save(first.state_dict(), file)
+    file.seek(0)
+    second = _fresh(row)
+    second.load_state_dict(torch.load(file, weights_only=True))
+    for step in range(3, 6):
+        row.verb(second, step)
+    assert _same(_state(through), _state(second))
+
+
+@pytest.mark.parametrize("row", _having("holder"))
+def test_state_is_persistent_buffers_changed_in_place(row: Row) -> None:
+    assert row.verb
+    holder = _fresh(row)
+    buffers = dict(holder.named_buffers())
+    assert set(buffers) <= set(holder.state_dict())
+    pointers = {name: value.data_ptr() for name, value in buffers.items()}
+    before = _state(holder)
+    row.verb(holder, 0)
+    assert not _same(before, _state(holder))
+    assert {name: value.data_ptr() for name, value in holder.named_buffers()} == pointers
+
+
+@pytest.mark.parametrize("row", _having("holder"))
+def test_reads_and_evaluation_never_mutate(row: Row) -> None:
+    assert row.verb and row.read
+    holder = _fresh(row)
+    row.verb(holder, 0)
+    before = _state(holder)
+    row.read(holder)
+    holder.eval()
+    row.read(holder)
+    row.verb(holder, 1)
+    assert _same(before, _state(holder))
+
+
+@pytest.mark.parametrize("row", _having("holder"))
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["deepcopy", "pickle"]
+)
+def test_copies_are_equal_and_apart(row: Row, copied: Callable[[Any], Any]) -> None:
+    assert row.verb
+    holder = _fresh(row)
+    row.verb(holder, 0)
+    twin, before = copied(holder), _state(holder)
+    assert _same(before, _state(twin))
+    row.verb(twin, 1)
+    assert _same(before, _state(holder))
+
+
+@pytest.mark.parametrize("row", _having("holder"))
+def test_holders_move(row: Row) -> None:
+    holder = _fresh(row).to("meta")
+    assert all(value.device.type == "meta" for value in holder.state_dict().values())
+
+
+# 6. determinism ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("row", _having("random"))
+def test_the_generator_alone_decides(row: Row) -> None:
+    assert row.random
+    before = torch.random.get_rng_state()
+    first = row.random(torch.Generator().manual_seed(7))
+    torch.manual_seed(123)
+    second = row.random(torch.Generator().manual_seed(7))
+    third = row.random(torch.Generator().manual_seed(8))
+    torch.random.set_rng_state(before)
+    assert equal(first, second)
+    assert not equal(first, third)
+
+
+@pytest.mark.parametrize("row", _having("random"))
+def test_a_generator_leaves_the_global_state_alone(row: Row) -> None:
+    assert row.random
+    before = torch.random.get_rng_state()
+    row.random(torch.Generator().manual_seed(7))
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+# 7. errors -----------------------------------------------------------------------------------------------------------
+
+_BAD = [pytest.param(*case, id=f"{row.name}-{i}-{case[1]}") for row in TABLE for i, case in enumerate(row.bad)]
+
+
+@pytest.mark.parametrize(("call", "argument"), _BAD)
+def test_bad_input_is_named(call: Callable[[], object], argument: str) -> None:
+    """A ValueError or TypeError that names the argument and says what was expected."""
+    with pytest.raises((ValueError, TypeError)) as caught:
+        call()
+    message = str(caught.value)
+    assert argument in message.split(":", maxsplit=1)[0], message
+    assert "expected" in message, message
+
+
+# 8. compile ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("row", _having("compiles"))
+def test_compiles_without_a_graph_break(row: Row) -> None:
+    assert row.compiles
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    compiled = torch.compile(row.compiles, fullgraph=True, backend="aot_eager")()
+    torch.manual_seed(0)
+    expected = row.compiles()
+    if not row.random:  # tracing may order draws from the global state otherwise
+        torch.testing.assert_close(compiled, expected)
