@@ -86,7 +86,7 @@ def _pairs(
                 f"got {_checks.show(other)} on {other.device}"
             )
         if value is other:
-            raise ValueError(f"target: {kind} {name!r} is online's own; build it with copy.deepcopy")
+            raise ValueError(f"target: expected {kind} {name!r} apart from online's, got the same; use copy.deepcopy")
     return [(value, right[name]) for name, value in left.items()]
 
 

@@ -8,7 +8,8 @@
     loss.backward(); update(f_q); enqueue(queue, k)
 
 "Momentum Contrast for Unsupervised Visual Representation Learning", algorithm 1, and "Improved Baselines with Momentum
-Contrastive Learning". Their official code fixes the order above. Across ranks shuffling exchanges images; on one rank
+Contrastive Learning". Their official code fixes the order above, and starts from a queue of random rows instead of an
+empty one. Across ranks shuffling exchanges images; on one rank
 BN takes statistics of `bn_splits` parts of the batch, as if each were a rank's.
 
     python examples/moco.py                                             # the embedded digits, minutes on a CPU
@@ -64,10 +65,7 @@ VIEWS: dict[str, Callable[..., Tensor]] = {
 }
 
 
-SCHEDULES: dict[str, Callable[[int, int, float], float]] = {
-    "cosine": partial(cosine_schedule, end=0.0),
-    "step": step_schedule,
-}
+SCHEDULES: dict[str, Callable[..., float]] = {"cosine": partial(cosine_schedule, end=0.0), "step": step_schedule}
 
 
 @dataclass(frozen=True)
@@ -78,11 +76,12 @@ class Config(CommonConfig):
     dim: int = 128  # width of queries and keys
     hidden_dim: int = 256  # width inside the MLP head
     head_layers: int = 2  # 1: the linear head of v1; 2: the MLP of v2
-    queue_size: int = 2048  # keys held as negatives
+    queue_size: int = 1024  # keys held as negatives
     momentum: float = 0.99  # m of the key encoder; 0 copies the query encoder and should fail
     temperature: float = 0.2  # T of the loss
     weight_decay: float = 5e-4  # of all parameters
     schedule: Literal["cosine", "step"] = "cosine"  # cosine to 0, or a tenth at 60 % and at 80 % of the run
+    warmup: float = 0.08  # part of the run in which the learning rate rises from 0, so that embeddings spread at first
     bn_splits: int = 2  # parts of the batch with BN statistics of their own, when there is one rank
     stop_gradient: bool = True  # off: keys pass gradients into their encoder, which is trained too; should fail
 
@@ -91,7 +90,7 @@ V2 = Config()
 V1 = replace(V2, views="digits-v1", head_layers=1, temperature=0.07, schedule="step")
 PAPER_V2 = replace(
     V2, data="folder:imagenet", views="moco-v2", encoder="resnet50", image_size=224, epochs=200, batch_size=256,
-    lr=0.03, hidden_dim=2048, queue_size=65536, momentum=0.999, weight_decay=1e-4, bn_splits=8, workers=16,
+    lr=0.03, hidden_dim=2048, queue_size=65536, momentum=0.999, weight_decay=1e-4, warmup=0.0, bn_splits=8, workers=16,
 )  # fmt: skip
 PAPER_V1 = replace(PAPER_V2, views="moco-v1", head_layers=1, temperature=0.07, schedule="step")
 PRESETS = {"digits": V2, "v2": V2, "v1": V1, "paper": PAPER_V2, "paper-v2": PAPER_V2, "paper-v1": PAPER_V1}
@@ -149,8 +148,9 @@ def main(run: Run, config: Config) -> None:  # noqa: PLR0915 (the method from to
             with precision, torch.set_grad_enabled(not config.stop_gradient):
                 shuffled, places = shuffle_bn(x_k, generator=generator)
                 k = F.normalize(unshuffle_bn(f_k(shuffled), places).float())
-            loss = info_nce(q, k, queue.keys, temperature=config.temperature, normalize=False)
-            lr = SCHEDULES[config.schedule](step, steps, config.lr)
+            negatives = queue.keys[: queue.num_filled]  # real keys only: an encoder soon learns to flee random rows
+            loss = info_nce(q, k, negatives, temperature=config.temperature, normalize=False)
+            lr = SCHEDULES[config.schedule](step, steps, config.lr, warmup_steps=config.warmup * steps)
             update(loss, optimizer, scaler, lr=lr)
             queue.enqueue(k.detach())
             if averaged:

@@ -38,8 +38,9 @@ class Row:
     random: Callable[[torch.Generator], object] | None = None
     # law 7: bad calls, with the argument that the message must name
     bad: tuple[tuple[Callable[[], object], str], ...] = ()
-    # law 8: called under torch.compile(fullgraph=True)
-    compiles: Callable[[], object] | None = None
+    # law 8: called under torch.compile(fullgraph=True), on what `prepare` makes outside the graph
+    compiles: Callable[..., object] | None = None
+    prepare: Callable[[], tuple[object, ...]] = tuple
     why_not: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -156,20 +157,17 @@ def _step(optimised: nn.Module, seed: int) -> None:
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed)))
 
 
-def _momentum_compiled() -> Tensor:
-    online, target = _net(0), _net(1)
+def _momentum_compiled(online: nn.Module, target: nn.Module) -> Tensor:
     co.momentum_update(online, target, 0.9)
     return torch.cat([p.flatten() for p in target.parameters()])
 
 
-def _monitor_compiled() -> Tensor:
-    monitor = co.CollapseMonitor(3, chance_loss=1.0)
+def _monitor_compiled(monitor: co.CollapseMonitor) -> Tensor:
     monitor.update(_K, torch.tensor(1.0))
     return torch.stack([monitor.std, monitor.at_chance])
 
 
-def _queue_compiled() -> Tensor:
-    queue = co.NegativeQueue(5, 3)
+def _queue_compiled(queue: co.NegativeQueue) -> Tensor:
     for _ in range(3):
         queue.enqueue(_K)
     return queue.keys.clone()
@@ -285,6 +283,7 @@ TABLE: tuple[Row, ...] = (
             (lambda: co.NegativeQueue(4, 3).enqueue(torch.randn(2, 3), group="all"), "group"),  # type: ignore[arg-type]
         ),
         compiles=_queue_compiled,
+        prepare=lambda: (co.NegativeQueue(5, 3),),
     ),
     Row(
         "momentum_update",
@@ -300,6 +299,7 @@ TABLE: tuple[Row, ...] = (
             (lambda: co.momentum_update(_net(), _net(1), 0.9, buffers="none"), "buffers"),
         ),
         compiles=_momentum_compiled,
+        prepare=lambda: (_net(0), _net(1)),
         why_not={"world": "each rank moves its own copy", "reference": "properties/test_momentum.py"},
     ),
     Row(
@@ -330,7 +330,7 @@ TABLE: tuple[Row, ...] = (
         call=lambda x, group=None: co.all_gather(co.shuffle_bn(x, group=group)[0], group=group).pow(3).mean(),
         inputs=lambda: {"x": _normal(8, 5)},
         rows=("x",),
-        random=lambda generator: co.shuffle_bn(_K, generator=generator)[0],
+        random=lambda generator: co.shuffle_bn(torch.arange(50), generator=generator)[0],
         bad=(
             (lambda: co.shuffle_bn([1.0]), "x"),  # type: ignore[arg-type]
             (lambda: co.shuffle_bn(torch.tensor(1.0)), "x"),
@@ -369,7 +369,8 @@ TABLE: tuple[Row, ...] = (
             (lambda: co.SplitBatchNorm2d(3, 2)(torch.randn(4, 2, 2, 2)), "input"),
             (lambda: co.SplitBatchNorm2d(3, 2)(torch.randn(4, 3)), "input"),
         ),
-        compiles=lambda: co.SplitBatchNorm2d(3, 2)(_IMAGES),
+        compiles=lambda norm: norm(_IMAGES),
+        prepare=lambda: (co.SplitBatchNorm2d(3, 2),),
         why_not={"world": "local by design", "reference": "properties/test_norm.py"},
     ),
     Row(
@@ -384,7 +385,8 @@ TABLE: tuple[Row, ...] = (
             (lambda: co.projection_mlp(3, 4, 2, bias=1), "bias"),  # type: ignore[arg-type]
             (lambda: co.projection_mlp(3, 4, 2, last_bias=None), "last_bias"),  # type: ignore[arg-type]
         ),
-        compiles=lambda: co.projection_mlp(3, 4, 2)(torch.ones(4, 3)),
+        compiles=lambda mlp: mlp(torch.arange(12.0).view(4, 3)),
+        prepare=lambda: (co.projection_mlp(3, 4, 2),),
         why_not={"world": "a network", "reference": "properties/test_heads.py"},
     ),
     _view_row("moco_v1_view", size=8, bad=(({"size": 0}, "size"),)),
@@ -497,6 +499,7 @@ TABLE: tuple[Row, ...] = (
             (lambda: co.CollapseMonitor(3).update(torch.ones(1, 3)), "z"),
         ),
         compiles=_monitor_compiled,
+        prepare=lambda: (co.CollapseMonitor(3, chance_loss=1.0),),
         why_not={"world": "watches this rank's rows"},
     ),
 )

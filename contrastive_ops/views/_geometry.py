@@ -124,6 +124,8 @@ def random_rotation(images: Tensor, *, degrees: float, generator: torch.Generato
     """
     check_images(images, generator)
     _checks.is_real("degrees", degrees, low=0, high=180)
+    if len(images) == 0:
+        return images
     angle = uniform(len(images), -degrees, degrees, generator) * (pi / 180)
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
     aspect = images.shape[3] / images.shape[2]

@@ -21,7 +21,7 @@ class CommonConfig:
     evaluate_on: Literal["test", "validation"] = (
         "test"  # validation: held out of the training images, for choosing settings
     )
-    out: Path | None = None  # the run folder; by default runs/METHOD-PRESET-seedSEED
+    out: Path | None = None  # the run folder; by default runs/METHOD-PRESET-seedSEED, with a number where that is taken
     resume: bool = False  # continue from the newest valid checkpoint of the run folder
     epochs: int = 50  # passes over the training images
     batch_size: int = 64  # images a step, over all ranks together
@@ -55,9 +55,21 @@ def parse(method: str, presets: Mapping[str, ConfigT], arguments: Sequence[str] 
     default = dataclasses.replace(presets[preset], preset=preset)
     config = tyro.cli(type(default), default=default, args=arguments, prog=f"{method}.py")
     check(config)
-    if config.out is not None:
-        return config
-    return dataclasses.replace(config, out=Path("runs") / f"{method}-{preset}-seed{config.seed}")
+    name = f"{method}-{preset}-seed{config.seed}"
+    return config if config.out else dataclasses.replace(config, out=run_folder(name, resume=config.resume))
+
+
+def run_folder(name: str, *, resume: bool) -> Path:
+    """runs/NAME, or runs/NAME-2 and so on where that holds a run already; to resume, the last one that does.
+
+    The ranks agree: each asks before any of them writes, since the process group forms between the two.
+    """
+    first, count = Path("runs") / name, 1
+    folder = last = first
+    while (folder / "config.json").exists():
+        count, last = count + 1, folder
+        folder = first.with_name(f"{name}-{count}")
+    return last if resume else folder
 
 
 def check(config: CommonConfig) -> None:

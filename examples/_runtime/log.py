@@ -107,10 +107,19 @@ class RunLog:
         speed = {"images_per_second": round(self.images / self.stepping, 1)} if self.images else {}
         self.images, self.stepping, self.mark = 0, 0.0, None
         self.write([{"step": step, **values, **speed, **({"warnings": list(warnings)} if warnings else {})}])
-        shown = {k: f"{100 * v:.1f}" if k == "knn" else v for k, v in values.items() if isinstance(v, (int, float))}
-        self.say("  ".join(f"{name} {value}" for name, value in {"step": step, **shown, **speed}.items()))
+        self.say(self.line(values))
         for warning in warnings:
             self.say(f"warning: {warning}")
+
+    def line(self, values: Mapping[str, Any]) -> str:
+        """An evaluation in words: its kNN accuracy beside what needs no learning, the loss and the speed so far."""
+        rivals = {"before training": self.first("knn"), **(self.first("baselines") or {})}
+        beside = ", ".join(f"{name} {100 * value:.1f}" for name, value in rivals.items() if value is not None)
+        said = [f"epoch {values['epoch']:>3}", f"kNN {100 * values['knn']:.1f} % ({beside})"]
+        for name, form in (("loss", "loss {:.4f}"), ("images_per_second", "{:.0f} images/s")):
+            last = next((record[name] for record in reversed(self.records) if name in record), None)
+            said += [] if last is None else [form.format(last)]
+        return "  ".join(said)
 
     def write(self, records: list[dict[str, Any]]) -> None:
         """Appends to metrics.jsonl and to TensorBoard's events."""

@@ -23,6 +23,7 @@ SPECS: dict[str, tuple[str, dict[str, Any]]] = {
             "channels": [32, 64, 128, 128],
             "stem_type": "deep_tiered",
             "stem_width": 8,
+            "replace_stem_pool": True,
             "zero_init_last": False,
         },
     ),

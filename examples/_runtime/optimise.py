@@ -51,9 +51,17 @@ def update(loss: Tensor, optimizer: Optimizer, scaler: torch.amp.GradScaler, *, 
     scaler.update()
 
 
-def step_schedule(step: int, total_steps: int, start: float, *, milestones: tuple[float, ...] = (0.6, 0.8)) -> float:
+def step_schedule(
+    step: int,
+    total_steps: int,
+    start: float,
+    *,
+    warmup_steps: float = 0,
+    milestones: tuple[float, ...] = (0.6, 0.8),
+) -> float:
     """`start`, divided by ten at each milestone, given as a fraction of the run (120 and 160 of 200 epochs)."""
-    return start * 0.1 ** sum(step >= milestone * total_steps for milestone in milestones)
+    rising = min(1.0, step / warmup_steps) if warmup_steps else 1.0
+    return start * rising * 0.1 ** sum(step >= milestone * total_steps for milestone in milestones)
 
 
 def average(net: nn.Module, decay: float) -> ExponentialMovingAverage | None:
