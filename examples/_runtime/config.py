@@ -21,7 +21,9 @@ class CommonConfig:
     evaluate_on: Literal["test", "validation"] = (
         "test"  # validation: held out of the training images, for choosing settings
     )
-    out: Path | None = None  # the run folder; by default runs/METHOD-PRESET-seedSEED, with a number where that is taken
+    out: Path | None = (
+        None  # the run folder; by default runs/METHOD-PRESET-seedSEED, with a number where that is taken
+    )
     resume: bool = False  # continue from the newest valid checkpoint of the run folder
     epochs: int = 50  # passes over the training images
     batch_size: int = 64  # images a step, over all ranks together
