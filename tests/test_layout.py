@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import contrastive_ops
+import contrastive_ops.testing
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "contrastive_ops"
@@ -113,4 +114,4 @@ def test_the_reference_holds_every_public_name() -> None:
             f"{page.name}: the table and the entries"
         )
         documented += entries
-    assert sorted(documented) == sorted(contrastive_ops.__all__)
+    assert sorted(documented) == sorted(contrastive_ops.__all__ + contrastive_ops.testing.__all__)
