@@ -76,7 +76,7 @@ class Config(CommonConfig):
     dim: int = 128  # width of queries and keys
     hidden_dim: int = 256  # width inside the MLP head
     head_layers: int = 2  # 1: the linear head of v1; 2: the MLP of v2
-    queue_size: int = 1024  # keys held as negatives
+    queue_size: int = 512  # keys held as negatives
     momentum: float = 0.99  # m of the key encoder; 0 copies the query encoder and should fail
     temperature: float = 0.2  # T of the loss
     weight_decay: float = 5e-4  # of all parameters

@@ -25,7 +25,7 @@ class CommonConfig:
         None  # the run folder; by default runs/METHOD-PRESET-seedSEED, with a number where that is taken
     )
     resume: bool = False  # continue from the newest valid checkpoint of the run folder
-    epochs: int = 50  # passes over the training images
+    epochs: int = 65  # passes over the training images
     batch_size: int = 64  # images a step, over all ranks together
     lr: float = 0.06  # the peak learning rate, used as given (never rescaled)
     seed: int = 0  # of weights, order of images and views
