@@ -87,7 +87,7 @@ class Config(CommonConfig):
 
 
 V2 = Config()
-V1 = replace(V2, views="digits-v1", head_layers=1, temperature=0.07, schedule="step")
+V1 = replace(V2, views="digits-v1", head_layers=1, temperature=0.07, schedule="step", epochs=40)
 PAPER_V2 = replace(
     V2, data="folder:imagenet", views="moco-v2", encoder="resnet50", image_size=224, epochs=200, batch_size=256,
     lr=0.03, hidden_dim=2048, queue_size=65536, momentum=0.999, weight_decay=1e-4, warmup=0.0, bn_splits=8, workers=16,
