@@ -44,28 +44,17 @@ from _runtime.sources import load_images
 from _runtime.views import digits_v1_view, digits_v2_view, to_float
 from torch import Tensor, nn
 
-from contrastive_ops import (
-    CollapseMonitor,
-    NegativeQueue,
-    cosine_schedule,
-    info_nce,
-    moco_v1_view,
-    moco_v2_view,
-    momentum_update,
-    projection_mlp,
-    shuffle_bn,
-    unshuffle_bn,
-)
+import contrastive_ops as co
 
 VIEWS: dict[str, Callable[..., Tensor]] = {
     "digits-v1": digits_v1_view,
     "digits-v2": digits_v2_view,
-    "moco-v1": moco_v1_view,
-    "moco-v2": moco_v2_view,
+    "moco-v1": co.moco_v1_view,
+    "moco-v2": co.moco_v2_view,
 }
 
 
-SCHEDULES: dict[str, Callable[..., float]] = {"cosine": partial(cosine_schedule, end=0.0), "step": step_schedule}
+SCHEDULES: dict[str, Callable[..., float]] = {"cosine": partial(co.cosine_schedule, end=0.0), "step": step_schedule}
 
 
 @dataclass(frozen=True)
@@ -105,12 +94,12 @@ def main(run: Run, config: Config) -> None:  # noqa: PLR0915 (the method from to
 
     torch.manual_seed(config.seed)  # the same weights on every rank
     encoder = create_encoder(config.encoder, norm_splits=config.bn_splits if run.world_size == 1 else 1)
-    head = projection_mlp(
+    head = co.projection_mlp(
         encoder.num_features, config.hidden_dim, config.dim, num_layers=config.head_layers, norm=None
     )
     online = nn.Sequential(OrderedDict(encoder=encoder, head=head)).to(run.device, memory_format=torch.channels_last)
     target = copy.deepcopy(online).requires_grad_(not config.stop_gradient)
-    queue = NegativeQueue(config.queue_size, config.dim).to(run.device)
+    queue = co.NegativeQueue(config.queue_size, config.dim).to(run.device)
     if config.compile:
         online.encoder.compile(), target.encoder.compile()
     f_q, f_k = distribute(online, run), distribute(target, run)
@@ -120,7 +109,7 @@ def main(run: Run, config: Config) -> None:  # noqa: PLR0915 (the method from to
     precision, scaler = autocast(config.precision, run.device), gradient_scaler(config.precision, run.device)
     averaged = average(encoder, config.ema_decay)
     chance = math.log1p(config.queue_size)
-    monitor = CollapseMonitor(config.dim, chance_loss=chance, chance_name="ln(1+K)", floor_loss=0.0).to(run.device)
+    monitor = co.CollapseMonitor(config.dim, chance_loss=chance, chance_name="ln(1+K)", floor_loss=0.0).to(run.device)
 
     generator = seeded_generator(config.seed, run)  # from here on each rank draws its own numbers
     parts = {"online": online, "target": target, "queue": queue, "optimizer": optimizer, "scaler": scaler}
@@ -144,12 +133,12 @@ def main(run: Run, config: Config) -> None:  # noqa: PLR0915 (the method from to
             with precision:
                 q = F.normalize(f_q(x_q).float())
             log.require_finite(step + 1, q)
-            momentum_update(online, target, config.momentum, buffers="keep")
+            co.momentum_update(online, target, config.momentum, buffers="keep")
             with precision, torch.set_grad_enabled(not config.stop_gradient):
-                shuffled, places = shuffle_bn(x_k, generator=generator)
-                k = F.normalize(unshuffle_bn(f_k(shuffled), places).float())
+                shuffled, places = co.shuffle_bn(x_k, generator=generator)
+                k = F.normalize(co.unshuffle_bn(f_k(shuffled), places).float())
             negatives = queue.keys[: queue.num_filled]  # real keys only: an encoder soon learns to flee random rows
-            loss = info_nce(q, k, negatives, temperature=config.temperature, normalize=False)
+            loss = co.info_nce(q, k, negatives, temperature=config.temperature, normalize=False)
             lr = SCHEDULES[config.schedule](step, steps, config.lr, warmup_steps=config.warmup * steps)
             update(loss, optimizer, scaler, lr=lr)
             queue.enqueue(k.detach())
