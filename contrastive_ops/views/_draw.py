@@ -41,8 +41,3 @@ def uniform(count: int | tuple[int, ...], low: float, high: float, generator: to
 def chosen(images: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
     """(B,) bool, True with probability p, on the images' device."""
     return (uniform(len(images), 0, 1, generator) < p).to(images.device)
-
-
-def per_image(values: Tensor, images: Tensor) -> Tensor:
-    """(B,) numbers as (B, 1, 1, 1) of the images' device and dtype."""
-    return values.to(images.device, images.dtype).view(-1, 1, 1, 1)

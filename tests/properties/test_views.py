@@ -102,19 +102,15 @@ def test_boxes_that_never_fit_give_the_largest_central_one() -> None:
     torch.testing.assert_close(views, torch.arange(10.0).expand(2, 1, 10, 10))
 
 
-def test_a_quarter_turn() -> None:
-    images = _images(1, 8, 8, torch.float64)
-    turned = co.random_rotation(images, degrees=0.0)
-    torch.testing.assert_close(turned, images)
-    generator = torch.Generator().manual_seed(0)
-    angle = float((torch.rand(1, generator=generator) * 2 - 1) * 90)
-    # the same draw, of a range scaled so that it means a quarter turn
-    wanted = 90 / abs(angle) * 90
-    quarter = co.random_rotation(images, degrees=min(wanted, 180.0), generator=torch.Generator().manual_seed(0))
-    if wanted <= 180:
-        expected = torch.rot90(images, 1 if angle < 0 else -1, (2, 3))
-        other = torch.rot90(images, -1 if angle < 0 else 1, (2, 3))
-        assert torch.allclose(quarter, expected, atol=1e-5) or torch.allclose(quarter, other, atol=1e-5)
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_right_angles_are_exact_turns(turns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The angle that is drawn is fixed here; a turn by 90 degrees moves pixels and mixes none."""
+    monkeypatch.setattr(
+        "contrastive_ops.views._geometry.uniform", lambda count, *_: torch.full((count,), 90.0 * turns)
+    )
+    images = _images(2, 8, 8, torch.float64)
+    turned = co.random_rotation(images, degrees=180)
+    torch.testing.assert_close(turned, torch.rot90(images, turns, (2, 3)), rtol=1e-4, atol=1e-4)
 
 
 @given(st.floats(0.2, 3.0), st.integers(0, 1000))
