@@ -18,7 +18,7 @@ from contrastive_ops.testing import run_distributed
 from tests.distributed.world import compare_with_one_process
 from tests.table import TABLE, Row, equal
 
-SIZES = ([4, 4], [5, 3], [7, 1], [5, 3, 0])
+SIZES = ([8], [4, 4], [5, 3], [7, 1], [5, 3, 0])
 
 
 def _having(column: str) -> list[Any]:
