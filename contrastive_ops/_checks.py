@@ -30,7 +30,8 @@ def is_tensor(name: str, value: object, *, shape: Sequence[str | int], at_least:
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: expected a tensor of shape {wanted}, got {show(value)}")
     fits = value.ndim >= len(shape) if at_least else value.ndim == len(shape)
-    if not fits or any(isinstance(n, int) and n != value.shape[i] for i, n in enumerate(shape)):
+    # indices and a list: torch 2.6 traces neither a generator nor enumerate here
+    if not fits or any([isinstance(shape[i], int) and shape[i] != value.shape[i] for i in range(len(shape))]):
         raise ValueError(f"{name}: expected a tensor of shape {wanted}, got {show(value)}")
     return value
 

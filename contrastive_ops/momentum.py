@@ -72,7 +72,7 @@ def _pairs(
 ) -> list[tuple[Tensor, Tensor]]:
     """(online, target) tensors of the same name; every name needs its partner."""
     left, right = _plain_names(online, source), _plain_names(target, destination)
-    if lonely := sorted(left.keys() ^ right.keys()):
+    if lonely := sorted(set(left) ^ set(right)):
         side = "online" if lonely[0] in left else "target"
         raise ValueError(
             f"target: expected the same {kind} names as online, but {lonely[0]!r} is only in {side} "

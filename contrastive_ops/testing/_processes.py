@@ -31,7 +31,7 @@ GRACE = 5.0  # seconds that the other ranks get once one has failed, and that al
 
 
 def run_distributed(
-    fn: Callable[..., ResultT], world_size: int, *args: Any, timeout: float = 60.0, threads: int = 1
+    fn: Callable[..., ResultT], world_size: int, *args: Any, timeout: float = 120.0, threads: int = 1
 ) -> list[ResultT]:
     """Call `fn(rank, *args)` on `world_size` new CPU processes that form the default (gloo) process group.
 
