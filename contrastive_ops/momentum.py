@@ -15,7 +15,7 @@ _BUFFERS = ("copy", "ema", "keep")
 _HALF = (torch.bfloat16, torch.float16)
 # A step of 0.001 is below half a unit in the last place of bf16, so targets in half precision would stand still.
 # Their float32 values live here, as long as the parameter does; see momentum_update.
-_masters: MutableMapping[Tensor, Tensor] = WeakTensorKeyDictionary()
+_masters: MutableMapping[Tensor, tuple[Tensor, int]] = WeakTensorKeyDictionary()
 
 
 @torch.no_grad()
@@ -117,14 +117,20 @@ def _average(pairs: list[tuple[Tensor, Tensor]], momentum: float) -> None:
         torch._foreach_lerp_(targets, onlines, 1 - momentum)
     for _, target in pairs:
         if target.dtype in _HALF:
-            target.copy_(_masters[target])
+            master, _ = _masters[target]
+            target.copy_(master)
+            _masters[target] = master, target._version
 
 
 def _master(target: Tensor) -> Tensor:
-    """The float32 value of a half-precision target; made anew when somebody else has written the target."""
-    master = _masters.get(target)
-    if master is None or master.device != target.device or not torch.equal(master.to(target.dtype), target):
-        master = _masters[target] = target.detach().float().clone()
+    """The float32 value of a half-precision target; made anew when somebody else has written the target.
+
+    Autograd's count of writes tells: comparing the values would wait for the device.
+    """
+    master, version = _masters.get(target, (target, -1))
+    if version != target._version or master.device != target.device:
+        master = target.detach().float()
+        _masters[target] = master, target._version
     return master
 
 
