@@ -230,7 +230,10 @@ def _route(
 
 def _bytes(x: Tensor) -> Tensor:
     """(B, bytes of a row): what travels, whatever the dtype, also those that a backend cannot name."""
-    return x.contiguous().view(len(x), prod(x.shape[1:])).view(torch.uint8)
+    rows = x.reshape(len(x), prod(x.shape[1:]))
+    # by strides: a single row or column calls itself contiguous whatever its strides are
+    plain = rows if rows.stride() == (rows.shape[1], 1) else rows.clone(memory_format=torch.contiguous_format)
+    return plain.view(torch.uint8)
 
 
 def _from_bytes(rows: Tensor, like: Tensor) -> Tensor:
