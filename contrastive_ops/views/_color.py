@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from contrastive_ops import _checks
+from contrastive_ops._embeddings import full_precision
 from contrastive_ops.views._draw import check_images, chosen, uniform
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in PIL and torchvision
@@ -72,9 +73,9 @@ def color_jitter(
     means = images.mean((2, 3))
     device, dtype = images.device, images.dtype
     values = [f.to(device, dtype) for f in (*factors, turns)]
-    matrix = _compose(values, order.to(device), means)
-    matrix[keep] = torch.eye(3, 4, device=device, dtype=dtype)
-    mixed = (matrix[:, :, :3] @ images.flatten(2)).view_as(images) + matrix[:, :, 3, None, None]
+    with full_precision(device):
+        matrix = _compose(values, order.to(device), means)
+        mixed = (matrix[:, :, :3] @ images.flatten(2)).view_as(images) + matrix[:, :, 3, None, None]
     return torch.where(keep.view(-1, 1, 1, 1), images, mixed.clamp(0, 1))
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from contrastive_ops import _checks
+from contrastive_ops._embeddings import full_precision
 from contrastive_ops.views._draw import check_images, check_span, chosen, uniform
 
 _TRIES = 10
@@ -62,7 +63,9 @@ def random_resized_crop(
     top, left, height, width = _boxes(images, scale, ratio, generator)
     rows = _resampling(top, height, images.shape[2], size).to(images)
     columns = _resampling(left, width, images.shape[3], size).to(images)
-    return rows.unsqueeze(1) @ images @ columns.unsqueeze(1).transpose(2, 3)
+    with full_precision(images.device):
+        resized: Tensor = rows.unsqueeze(1) @ images @ columns.unsqueeze(1).transpose(2, 3)
+    return resized
 
 
 def _boxes(
@@ -130,8 +133,9 @@ def random_rotation(images: Tensor, *, degrees: float, generator: torch.Generato
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
     aspect = images.shape[3] / images.shape[2]
     theta = torch.stack([cos, -sin / aspect, zero, sin * aspect, cos, zero], dim=1).view(-1, 2, 3).to(images)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    with full_precision(images.device):
+        grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+        return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def random_horizontal_flip(images: Tensor, *, p: float = 0.5, generator: torch.Generator | None = None) -> Tensor:

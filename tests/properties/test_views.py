@@ -58,6 +58,15 @@ def test_images_do_not_touch_each_other(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", VIEWS)
+def test_autocast_changes_nothing(name: str) -> None:
+    images = _images(5)
+    plain = VIEWS[name](images, torch.Generator().manual_seed(3))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = VIEWS[name](images, torch.Generator().manual_seed(3))
+    assert torch.equal(plain, cast)
+
+
+@pytest.mark.parametrize("name", VIEWS)
 def test_parameters_differ_between_images(name: str) -> None:
     same = _images(1).expand(64, -1, -1, -1)
     views = VIEWS[name](same, torch.Generator().manual_seed(0))
