@@ -88,7 +88,7 @@ def _symmetric_oracle(inputs: Inputs) -> Tensor:
 
 _Q, _K = torch.randn(4, 3), torch.randn(4, 3)
 _BAD_INFO_NCE: tuple[tuple[Callable[[], object], str], ...] = (
-    (lambda: co.info_nce([1.0], _K), "query"),  # type: ignore[arg-type]
+    (lambda: co.info_nce([1.0], _K), "query"),
     (lambda: co.info_nce(_Q.long(), _K), "query"),
     (lambda: co.info_nce(_Q[0], _K), "query"),
     (lambda: co.info_nce(_Q[:0], _K[:0]), "query"),
@@ -103,14 +103,14 @@ _BAD_INFO_NCE: tuple[tuple[Callable[[], object], str], ...] = (
     (lambda: co.info_nce(_K, _K, temperature=float("inf")), "temperature"),
     (lambda: co.info_nce(_K, _K, temperature=torch.tensor(-1.0)), "temperature"),
     (lambda: co.info_nce(_K, _K, temperature=torch.ones(4)), "temperature"),
-    (lambda: co.info_nce(_K, _K, temperature="0.1"), "temperature"),  # type: ignore[arg-type]
+    (lambda: co.info_nce(_K, _K, temperature="0.1"), "temperature"),
     (lambda: co.info_nce(_K, _K, reduction="avg"), "reduction"),
     (lambda: co.info_nce(_K, _K, mask=torch.zeros(4, 3, dtype=torch.bool)), "mask"),
     (lambda: co.info_nce(_K, _K, mask=torch.zeros(4, 4)), "mask"),
-    (lambda: co.info_nce(_K, _K, normalize=1), "normalize"),  # type: ignore[arg-type]
-    (lambda: co.info_nce(_K, _K, symmetric="yes"), "symmetric"),  # type: ignore[arg-type]
+    (lambda: co.info_nce(_K, _K, normalize=1), "normalize"),
+    (lambda: co.info_nce(_K, _K, symmetric="yes"), "symmetric"),
     (lambda: co.info_nce(_K, _K, block_size=0), "block_size"),
-    (lambda: co.info_nce(_K, _K, group=True), "group"),  # type: ignore[arg-type]
+    (lambda: co.info_nce(_K, _K, group=True), "group"),
     (lambda: co.info_nce(_K, _K.to("meta")), "positive_key"),
 )
 
@@ -127,10 +127,7 @@ def _view_row(name: str, *, bad: tuple[tuple[dict[str, Any], str], ...], **optio
         (lambda: function("cat.png", **options), "images"),
         (lambda: function(_IMAGES, **{**options, "generator": 0}), "generator"),
     ]
-    wrong += [
-        (lambda extra=extra: function(_IMAGES, **{**options, **extra}), argument)  # type: ignore[misc]
-        for extra, argument in bad
-    ]
+    wrong += [(lambda extra=extra: function(_IMAGES, **{**options, **extra}), argument) for extra, argument in bad]
     return Row(
         name,
         random=lambda generator: function(_IMAGES, **options, generator=generator),
@@ -267,20 +264,20 @@ TABLE: tuple[Row, ...] = (
     Row(
         "NegativeQueue",
         holder=lambda: co.NegativeQueue(5, 3),
-        verb=lambda queue, step: queue.enqueue(_normal(2 + step, 3, seed=step).float()),  # type: ignore[operator]
-        read=lambda queue: (queue.keys.sum(), queue.num_filled),  # type: ignore[operator, union-attr]
+        verb=lambda queue, step: queue.enqueue(_normal(2 + step, 3, seed=step).float()),
+        read=lambda queue: (queue.keys.sum(), queue.num_filled),
         random=lambda generator: co.NegativeQueue(4, 3, generator=generator).keys,
         bad=(
             (lambda: co.NegativeQueue(0, 3), "num_keys"),
-            (lambda: co.NegativeQueue(4.0, 3), "num_keys"),  # type: ignore[arg-type]
+            (lambda: co.NegativeQueue(4.0, 3), "num_keys"),
             (lambda: co.NegativeQueue(4, -1), "dim"),
             (lambda: co.NegativeQueue(4, 3, init="ones"), "init"),
             (lambda: co.NegativeQueue(4, 3, dtype=torch.int64), "dtype"),
-            (lambda: co.NegativeQueue(4, 3, generator=1), "generator"),  # type: ignore[arg-type]
+            (lambda: co.NegativeQueue(4, 3, generator=1), "generator"),
             (lambda: co.NegativeQueue(4, 3).enqueue(torch.randn(2, 4)), "keys"),
             (lambda: co.NegativeQueue(4, 3).enqueue(torch.full((2, 3), float("nan"))), "keys"),
             (lambda: co.NegativeQueue(4, 3).enqueue(torch.ones(2, 3, dtype=torch.long)), "keys"),
-            (lambda: co.NegativeQueue(4, 3).enqueue(torch.randn(2, 3), group="all"), "group"),  # type: ignore[arg-type]
+            (lambda: co.NegativeQueue(4, 3).enqueue(torch.randn(2, 3), group="all"), "group"),
         ),
         compiles=_queue_compiled,
         prepare=lambda: (co.NegativeQueue(5, 3),),
@@ -288,14 +285,14 @@ TABLE: tuple[Row, ...] = (
     Row(
         "momentum_update",
         bad=(
-            (lambda: co.momentum_update("net", _net(), 0.9), "online"),  # type: ignore[arg-type]
-            (lambda: co.momentum_update(_net(), None, 0.9), "target"),  # type: ignore[arg-type]
+            (lambda: co.momentum_update("net", _net(), 0.9), "online"),
+            (lambda: co.momentum_update(_net(), None, 0.9), "target"),
             (lambda: co.momentum_update(_net(), nn.Linear(3, 4), 0.9), "target"),
             (lambda: co.momentum_update(nn.Linear(3, 4), nn.Linear(3, 5), 0.9), "target"),
             (lambda: (net := _net(), co.momentum_update(net, net, 0.9)), "target"),
             (lambda: co.momentum_update(_net(), _net(1), 1.1), "momentum"),
             (lambda: co.momentum_update(_net(), _net(1), -0.1), "momentum"),
-            (lambda: co.momentum_update(_net(), _net(1), "0.9"), "momentum"),  # type: ignore[arg-type]
+            (lambda: co.momentum_update(_net(), _net(1), "0.9"), "momentum"),
             (lambda: co.momentum_update(_net(), _net(1), 0.9, buffers="none"), "buffers"),
         ),
         compiles=_momentum_compiled,
@@ -307,7 +304,7 @@ TABLE: tuple[Row, ...] = (
         bad=(
             (lambda: co.cosine_schedule(-1, 10, 1.0, 0.0), "step"),
             (lambda: co.cosine_schedule(0, 10, float("nan"), 0.0), "start"),
-            (lambda: co.cosine_schedule(0, 10, 1.0, "0"), "end"),  # type: ignore[arg-type]
+            (lambda: co.cosine_schedule(0, 10, 1.0, "0"), "end"),
             (lambda: co.cosine_schedule(0, 0, 1.0, 0.0), "total_steps"),
             (lambda: co.cosine_schedule(0, 5, 1.0, 0.0, warmup_steps=5), "total_steps"),
             (lambda: co.cosine_schedule(0, 5, 1.0, 0.0, warmup_steps=-1), "warmup_steps"),
@@ -321,7 +318,7 @@ TABLE: tuple[Row, ...] = (
         call=lambda x, group=None: (co.all_gather(x, group=group) ** 3).mean(),
         inputs=lambda: {"x": _normal(8, 5)},
         rows=("x",),
-        bad=((lambda: co.all_gather([1.0]), "x"), (lambda: co.all_gather(_K, group=1), "group")),  # type: ignore[arg-type]
+        bad=((lambda: co.all_gather([1.0]), "x"), (lambda: co.all_gather(_K, group=1), "group")),
         compiles=lambda: co.all_gather(_K),
         why_not={"reference": "alone it is the identity; distributed/test_collectives.py"},
     ),
@@ -332,10 +329,10 @@ TABLE: tuple[Row, ...] = (
         rows=("x",),
         random=lambda generator: co.shuffle_bn(torch.arange(50), generator=generator)[0],
         bad=(
-            (lambda: co.shuffle_bn([1.0]), "x"),  # type: ignore[arg-type]
+            (lambda: co.shuffle_bn([1.0]), "x"),
             (lambda: co.shuffle_bn(torch.tensor(1.0)), "x"),
-            (lambda: co.shuffle_bn(_K, generator=3), "generator"),  # type: ignore[arg-type]
-            (lambda: co.shuffle_bn(_K, group="world"), "group"),  # type: ignore[arg-type]
+            (lambda: co.shuffle_bn(_K, generator=3), "generator"),
+            (lambda: co.shuffle_bn(_K, group="world"), "group"),
         ),
         why_not={
             "reference": "the multiset of rows is the law: distributed/test_collectives.py",
@@ -348,9 +345,9 @@ TABLE: tuple[Row, ...] = (
         inputs=lambda: {"x": _normal(8, 5)},
         rows=("x",),
         bad=(
-            (lambda: co.unshuffle_bn(_K, "handle"), "handle"),  # type: ignore[arg-type]
+            (lambda: co.unshuffle_bn(_K, "handle"), "handle"),
             (lambda: co.unshuffle_bn(_K[:2], co.shuffle_bn(_K)[1]), "y"),
-            (lambda: co.unshuffle_bn("rows", co.shuffle_bn(_K)[1]), "y"),  # type: ignore[arg-type]
+            (lambda: co.unshuffle_bn("rows", co.shuffle_bn(_K)[1]), "y"),
         ),
         why_not={
             "reference": "the exact inverse is the law: distributed/test_collectives.py",
@@ -377,13 +374,13 @@ TABLE: tuple[Row, ...] = (
         "projection_mlp",
         bad=(
             (lambda: co.projection_mlp(0, 4, 2), "in_dim"),
-            (lambda: co.projection_mlp(3, 4.5, 2), "hidden_dim"),  # type: ignore[arg-type]
+            (lambda: co.projection_mlp(3, 4.5, 2), "hidden_dim"),
             (lambda: co.projection_mlp(3, 4, -2), "out_dim"),
             (lambda: co.projection_mlp(3, 4, 2, num_layers=0), "num_layers"),
-            (lambda: co.projection_mlp(3, 4, 2, norm="bn"), "norm"),  # type: ignore[arg-type]
-            (lambda: co.projection_mlp(3, 4, 2, last_norm=3), "last_norm"),  # type: ignore[arg-type]
-            (lambda: co.projection_mlp(3, 4, 2, bias=1), "bias"),  # type: ignore[arg-type]
-            (lambda: co.projection_mlp(3, 4, 2, last_bias=None), "last_bias"),  # type: ignore[arg-type]
+            (lambda: co.projection_mlp(3, 4, 2, norm="bn"), "norm"),
+            (lambda: co.projection_mlp(3, 4, 2, last_norm=3), "last_norm"),
+            (lambda: co.projection_mlp(3, 4, 2, bias=1), "bias"),
+            (lambda: co.projection_mlp(3, 4, 2, last_bias=None), "last_bias"),
         ),
         compiles=lambda mlp: mlp(torch.arange(12.0).view(4, 3)),
         prepare=lambda: (co.projection_mlp(3, 4, 2),),
@@ -479,8 +476,8 @@ TABLE: tuple[Row, ...] = (
     Row(
         "gradient_infinity_norm",
         bad=(
-            (lambda: co.gradient_infinity_norm(3), "parameters"),  # type: ignore[arg-type]
-            (lambda: co.gradient_infinity_norm(["weight"]), "parameters"),  # type: ignore[list-item]
+            (lambda: co.gradient_infinity_norm(3), "parameters"),
+            (lambda: co.gradient_infinity_norm(["weight"]), "parameters"),
         ),
         compiles=lambda: co.gradient_infinity_norm(_K),
         why_not={"world": "DDP's gradients are equal on all ranks", "reference": "properties/test_metrics.py"},
@@ -488,13 +485,13 @@ TABLE: tuple[Row, ...] = (
     Row(
         "CollapseMonitor",
         holder=lambda: co.CollapseMonitor(3, chance_loss=1.0, floor_loss=0.0, patience=2),
-        verb=lambda monitor, step: monitor.update(torch.ones(4, 3), torch.tensor(1.0)),  # type: ignore[operator]
-        read=lambda monitor: monitor.report(),  # type: ignore[operator]
+        verb=lambda monitor, step: monitor.update(torch.ones(4, 3), torch.tensor(1.0)),
+        read=lambda monitor: monitor.report(),
         bad=(
             (lambda: co.CollapseMonitor(0), "dim"),
             (lambda: co.CollapseMonitor(3, patience=0), "patience"),
             (lambda: co.CollapseMonitor(3, chance_loss=float("nan")), "chance_loss"),
-            (lambda: co.CollapseMonitor(3, floor_loss="-1"), "floor_loss"),  # type: ignore[arg-type]
+            (lambda: co.CollapseMonitor(3, floor_loss="-1"), "floor_loss"),
             (lambda: co.CollapseMonitor(3).update(torch.ones(4, 2)), "z"),
             (lambda: co.CollapseMonitor(3).update(torch.ones(1, 3)), "z"),
         ),

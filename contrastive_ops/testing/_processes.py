@@ -158,7 +158,7 @@ def _child(pipe: Any, rank: int, folder: str, world_size: int, timeout: float, t
     error = ""
     try:
         _end_with_parent(parent)
-        stack_file = Path(folder, f"stack-{rank}").open("w")  # noqa: SIM115
+        stack_file = Path(folder, f"stack-{rank}").open("w")  # noqa: SIM115 (open as long as we live)
         faulthandler.register(signal.SIGUSR1, file=stack_file, all_threads=True)
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")  # whatever the host
         torch.set_num_threads(threads)

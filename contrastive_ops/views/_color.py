@@ -26,13 +26,14 @@ def color_jitter(
     p: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    r"""Change brightness, contrast, saturation and hue of each image, in an order of its own.
+    r"""Change brightness, contrast, saturation and hue of each image.
 
     $$x \mapsto f_b x, \quad f_c x + (1 - f_c)\,\overline{\mathrm{grey}(x)}, \quad
       f_s x + (1 - f_s)\,\mathrm{grey}(x), \quad R_{2\pi h}\,x$$
 
     with factors f ~ U(max(0, 1 - a), 1 + a) and h ~ U(-hue, hue). All four are affine in RGB once the image's mean is
-    known, so they are multiplied into one 3 x 4 matrix per image and applied in one pass.
+    known, and without clamps in between they commute (saturation and hue keep the grey value, contrast its mean): they
+    are one 3 x 3 matrix and one offset per image, applied in one pass.
 
     Args:
         images: (B, 3, H, W) float in [0, 1].
@@ -41,7 +42,7 @@ def color_jitter(
         saturation: likewise.
         hue: largest turn, in [0, 0.5] of the full circle.
         p: probability that an image is changed at all.
-        generator: where factors and orders come from.
+        generator: where the factors come from.
 
     Returns:
         (B, 3, H, W) images, clamped to [0, 1].
@@ -57,8 +58,8 @@ def color_jitter(
         0.4985
 
     References:
-        SimCLR (Chen et al., 2020), appendix A. Where torchvision clamps between the steps and turns the hue in HSV,
-        this clamps once and turns it in YIQ (a rotation about the grey axis), which is what makes one pass possible.
+        SimCLR (Chen et al., 2020), appendix A. Where torchvision clamps between the steps, in a random order, and turns
+        the hue in HSV, this clamps once and turns it in YIQ, about the grey axis: one pass, and no order.
     """
     check_images(images, generator, channels=3)
     for name, value in (("brightness", brightness), ("contrast", contrast), ("saturation", saturation)):
@@ -68,40 +69,14 @@ def color_jitter(
     count = len(images)
     factors = [uniform(count, max(0.0, 1 - a), 1 + a, generator) for a in (brightness, contrast, saturation)]
     turns = uniform(count, -2 * pi * hue, 2 * pi * hue, generator)
-    order = uniform((count, 4), 0, 1, generator).argsort(1)
     keep = ~chosen(images, p, generator)
-    means = images.mean((2, 3))
-    device, dtype = images.device, images.dtype
-    values = [f.to(device, dtype) for f in (*factors, turns)]
-    with full_precision(device):
-        matrix = _compose(values, order.to(device), means)
-        mixed = (matrix[:, :, :3] @ images.flatten(2)).view_as(images) + matrix[:, :, 3, None, None]
-    return torch.where(keep.view(-1, 1, 1, 1), images, mixed.clamp(0, 1))
-
-
-def _compose(values: list[Tensor], order: Tensor, means: Tensor) -> Tensor:
-    """(B, 3, 4) affine maps of RGB: the four steps multiplied in each image's order."""
-    brightness, contrast, saturation, turn = values
-    eye = torch.eye(3, device=means.device, dtype=means.dtype).expand(len(means), 3, 3)
-    luma = eye.new_tensor(_LUMA)
-    grey = luma.expand(3, 3)
-    linear = torch.stack(
-        [
-            brightness[:, None, None] * eye,
-            contrast[:, None, None] * eye,
-            saturation[:, None, None] * eye + (1 - saturation)[:, None, None] * grey,
-            _hue_rotation(turn),
-        ],
-        dim=1,
-    )
-    matrix, offset = eye, torch.zeros_like(means)
-    for step in order.T:
-        part = linear[torch.arange(len(means), device=means.device), step]
-        # contrast pulls towards the mean grey of the image as it is at that point of the chain
-        middle = ((matrix @ means.unsqueeze(2)).squeeze(2) + offset) @ luma
-        pull = torch.where(step == 1, (1 - contrast) * middle, 0).unsqueeze(1)
-        matrix, offset = part @ matrix, (part @ offset.unsqueeze(2)).squeeze(2) + pull
-    return torch.cat([matrix, offset.unsqueeze(2)], dim=2)
+    b, c, f, turn = (x.to(images.device, images.dtype).view(-1, 1, 1) for x in (*factors, turns))
+    luma = images.new_tensor(_LUMA)
+    with full_precision(images.device):
+        matrix = b * c * (f * _hue_rotation(turn.flatten()) + (1 - f) * luma.expand(3, 3))
+        middle = (images.mean((2, 3)) @ luma).view(-1, 1, 1)
+        mixed = matrix @ images.flatten(2) + b * (1 - c) * middle
+    return torch.where(keep.view(-1, 1, 1, 1), images, mixed.view_as(images).clamp(0, 1))
 
 
 def _hue_rotation(turn: Tensor) -> Tensor:

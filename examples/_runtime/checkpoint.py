@@ -117,7 +117,7 @@ def load_newest(folder: Path, *, verbose: bool = True) -> dict[str, Any] | None:
     """The newest checkpoint whose bytes are those that were written, or None."""
     for path in newest_first(folder):
         if digest(path) == path.stem.rpartition("-")[2]:
-            return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+            return torch.load(path, map_location="cpu", weights_only=True)
         if verbose:
             print(f"damaged checkpoint skipped: {path} ({path.stat().st_size} bytes)", file=sys.stderr)
     return None

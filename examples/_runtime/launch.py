@@ -110,7 +110,7 @@ def seed_all(seed: int) -> None:
     with suppress(ImportError):
         import numpy as np
 
-        np.random.seed(seed % 2**32)  # noqa: NPY002
+        np.random.seed(seed % 2**32)  # noqa: NPY002 (the global state is meant)
 
 
 def leave(code: int) -> None:
@@ -122,7 +122,7 @@ def leave(code: int) -> None:
     faulthandler.dump_traceback_later(60, exit=True, file=2)  # a thread of C: it needs no GIL
     if code == 0 and dist.is_initialized():  # a slower rank may still read; after a failure nobody is waited for
         with suppress(Exception):
-            if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            if torch.cuda.is_initialized():
                 torch.cuda.synchronize()
             dist.all_reduce(torch.zeros(1), async_op=True).wait(timedelta(seconds=10))
     for last in (atexit._run_exitfuncs, sys.stdout.flush, sys.stderr.flush):

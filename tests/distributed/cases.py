@@ -130,12 +130,12 @@ def bad_on_every_rank(rank: int) -> list[str]:
     """Errors that each rank sees for itself come before any collective: nobody waits, and all go on in step."""
     x = torch.ones(2, 3)
     calls: list[Callable[[], object]] = [
-        lambda: co.all_gather([1.0]),  # type: ignore[arg-type]
+        lambda: co.all_gather([1.0]),
         lambda: co.info_nce(x, torch.ones(3, 3)),
         lambda: co.info_nce(x, x, temperature=0.0),
-        lambda: co.shuffle_bn(x, generator=1),  # type: ignore[arg-type]
+        lambda: co.shuffle_bn(x, generator=1),
         lambda: co.NegativeQueue(4, 3).enqueue(torch.ones(2, 4)),
-        lambda: co.info_nce(x, x, group="world"),  # type: ignore[arg-type]
+        lambda: co.info_nce(x, x, group="world"),
     ]
     messages = [_message(call) for call in calls]
     assert torch.equal(co.all_gather(torch.tensor([rank])), torch.arange(dist.get_world_size()))
@@ -165,7 +165,7 @@ def groups(rank: int) -> tuple[float, float, float]:
     pairs = [dist.new_group([0, 1]), dist.new_group([2])]
     x = torch.eye(3)[rank : rank + 1].repeat(2, 1) + 0.1 * rank
     mine = pairs[0] if rank < 2 else pairs[1]
-    return tuple(co.info_nce(x, x, group=g).item() for g in (mine, False, None))  # type: ignore[return-value]
+    return tuple(co.info_nce(x, x, group=g).item() for g in (mine, False, None))
 
 
 def outside_its_group(rank: int) -> str:

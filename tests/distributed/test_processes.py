@@ -64,7 +64,7 @@ def test_the_deadline_ends_everything_that_was_started(tmp_path: Path) -> None:
 
 def test_bad_arguments_start_nothing() -> None:
     for call, argument in (
-        (lambda: run_distributed("fn", 2), "fn"),  # type: ignore[arg-type]
+        (lambda: run_distributed("fn", 2), "fn"),
         (lambda: run_distributed(lambda rank: rank, 2), "fn"),
         (lambda: run_distributed(_double, 0), "world_size"),
         (lambda: run_distributed(_double, 2, timeout=-1), "timeout"),

@@ -20,7 +20,10 @@ SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 12), st.integers(1, 7))  # 
 
 def _batch(seed: int, rows: int, keys: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    make = lambda n: torch.randn(n, width, generator=generator, dtype=torch.float64)  # noqa: E731
+
+    def make(count: int) -> Tensor:
+        return torch.randn(count, width, generator=generator, dtype=torch.float64)
+
     return make(rows), make(rows), make(keys)
 
 

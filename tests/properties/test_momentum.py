@@ -143,7 +143,7 @@ def test_names_of_wrappers_are_ignored() -> None:
     online, target = _pair()
     other = copy.deepcopy(target)
     co.momentum_update(online, target, 0.5)
-    co.momentum_update(nn.DataParallel(_Wrapped(online)), torch.compile(other, backend="eager"), 0.5)  # type: ignore[arg-type]
+    co.momentum_update(nn.DataParallel(_Wrapped(online)), torch.compile(other, backend="eager"), 0.5)
     assert all(torch.equal(a, b) for a, b in zip(target.parameters(), other.parameters(), strict=True))
 
 
@@ -156,7 +156,7 @@ def test_a_module_that_calls_a_part_module_keeps_that_name() -> None:
 
 def test_a_name_without_partner_changes_nothing() -> None:
     online, target = _pair()
-    target.append(nn.Linear(2, 2).double())  # type: ignore[operator]
+    target.append(nn.Linear(2, 2).double())
     before = {name: value.clone() for name, value in target.state_dict().items()}
     with pytest.raises(ValueError, match=r"4\.bias"):
         co.momentum_update(online, target, 0.5)

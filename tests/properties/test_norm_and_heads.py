@@ -47,8 +47,8 @@ def test_running_statistics_are_the_mean_over_chunks() -> None:
     parts = [nn.BatchNorm2d(2) for _ in range(4)]
     for part, chunk in zip(parts, x.chunk(4), strict=True):
         part(chunk)
-    torch.testing.assert_close(ours.running_mean, torch.stack([p.running_mean for p in parts]).mean(0))  # type: ignore[misc]
-    torch.testing.assert_close(ours.running_var, torch.stack([p.running_var for p in parts]).mean(0))  # type: ignore[misc]
+    torch.testing.assert_close(ours.running_mean, torch.stack([p.running_mean for p in parts]).mean(0))
+    torch.testing.assert_close(ours.running_var, torch.stack([p.running_var for p in parts]).mean(0))
 
 
 def test_gradient_is_that_of_separate_batch_norms() -> None:
