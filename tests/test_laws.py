@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -336,7 +337,7 @@ def test_bad_input_is_named(call: Callable[[], object], argument: str) -> None:
     with pytest.raises((ValueError, TypeError)) as caught:
         call()
     message = str(caught.value)
-    assert argument in message.split(":", maxsplit=1)[0], message
+    assert re.search(rf"\b{argument}\b", message.split(":", maxsplit=1)[0]), message
     assert "expected" in message, message
 
 

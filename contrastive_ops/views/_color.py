@@ -58,8 +58,8 @@ def color_jitter(
         0.4985
 
     References:
-        SimCLR (Chen et al., 2020), appendix A. Where torchvision clamps between the steps, in a random order, and turns
-        the hue in HSV, this clamps once and turns it in YIQ, about the grey axis: one pass, and no order.
+        SimCLR (Chen et al., 2020), appendix A. Where torchvision clamps between the steps, in a random order, and
+        turns the hue in HSV, this clamps once and turns it in YIQ, about the grey axis: one pass, and no order.
     """
     check_images(images, generator, channels=3)
     for name, value in (("brightness", brightness), ("contrast", contrast), ("saturation", saturation)):
