@@ -62,18 +62,23 @@ def test_world_size(sizes: list[int]) -> None:
 
 def _leaves(row: Row, dtype: torch.dtype) -> dict[str, Tensor]:
     assert row.inputs is not None
-    return {name: x.to(dtype).requires_grad_() if x.dtype.is_floating_point else x for name, x in row.inputs().items()}
+    return {
+        name: x.to(dtype).requires_grad_(name not in row.constant) if x.dtype.is_floating_point else x
+        for name, x in row.inputs().items()
+    }
 
 
-def _differences(oracle: Callable[[dict[str, Tensor]], Tensor], inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+def _differences(row: Row) -> dict[str, Tensor]:
     """The oracle's gradient by central differences, extrapolated once (error of order h^4)."""
+    assert row.inputs and row.oracle
+    inputs, held = row.inputs(), row.inputs()
 
     def slope(x: Tensor, index: int, h: float) -> float:
         flat, values = x.view(-1), []
         keep = flat[index].item()
         for shifted in (keep + h, keep - h):
             flat[index] = shifted
-            values.append(float(oracle(inputs)))
+            values.append(float(row.held(inputs, held) if row.held else row.oracle(inputs)))
         flat[index] = keep
         return (values[0] - values[1]) / (2 * h)
 
@@ -82,7 +87,7 @@ def _differences(oracle: Callable[[dict[str, Tensor]], Tensor], inputs: dict[str
             [(4 * slope(x, i, 5e-4) - slope(x, i, 1e-3)) / 3 for i in range(x.numel())], dtype=torch.float64
         ).view_as(x)
         for name, x in inputs.items()
-        if x.dtype.is_floating_point
+        if x.dtype.is_floating_point and name not in row.constant
     }
 
 
@@ -106,15 +111,13 @@ def _cast(inputs: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
     return {name: x.to(dtype) if x.dtype.is_floating_point else x for name, x in inputs.items()}
 
 
-@pytest.mark.parametrize(
-    "row", [p for p in _having("oracle") if p.values[0].name not in ("knn_predict", "feature_std")]
-)
+@pytest.mark.parametrize("row", [p for p in _having("oracle") if "gradient" not in p.values[0].why_not])
 def test_reference_gradients(row: Row) -> None:
     """Against differences of the oracle, which shares no code; float32 against float64 to 1e-5."""
     assert row.oracle and row.call and row.inputs
     wide = _leaves(row, torch.float64)
     row.call(**wide).backward()
-    expected = _differences(row.oracle, row.inputs())
+    expected = _differences(row)
     narrow = _leaves(row, torch.float32)
     row.call(**narrow).backward()
     for name, x in wide.items():
@@ -126,7 +129,7 @@ def test_reference_gradients(row: Row) -> None:
 
 
 @pytest.mark.parametrize(
-    "row", [p for p in _having("inputs") if p.values[0].name not in ("knn_predict", "feature_std")]
+    "row", [p for p in _having("inputs") if not {"gradient", "gradcheck"} & p.values[0].why_not.keys()]
 )
 def test_gradcheck(row: Row) -> None:
     assert row.call
@@ -142,39 +145,36 @@ def _relative(observed: Tensor | None, expected: Tensor) -> float:
 
 # 3. precision --------------------------------------------------------------------------------------------------------
 
-_LOSSES = [p for p in _having("oracle") if p.values[0].name == "info_nce"]
-
 
 @pytest.mark.parametrize("temperature", [0.01, 0.07, 0.5])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("mode", ["in-batch", "symmetric", "queue", "paired"])
-def test_precision(mode: str, dtype: torch.dtype, temperature: float) -> None:
+@pytest.mark.parametrize("row", _having("at"))
+def test_precision(row: Row, dtype: torch.dtype, temperature: float) -> None:
     """Under bf16 autocast, and for half inputs: the gradient of the exact formula at the same rounded inputs."""
-    generator = torch.Generator().manual_seed(1)
-    query = torch.randn(128, 64, generator=generator)
-    # hard pairs: gradients of easy ones at temperature 0.01 are below 1e-20, where fp16 holds nothing
-    rows = [query, query + 4.0 * torch.randn(128, 64, generator=generator)]
-    if mode in ("queue", "paired"):
-        rows.append(torch.randn(*((300,) if mode == "queue" else (128, 20)), 64, generator=generator))
-    options: dict[str, Any] = {"temperature": temperature, "symmetric": mode == "symmetric"}
-    options["negative_mode"] = "paired" if mode == "paired" else "unpaired"
-    given = [x.to(dtype).requires_grad_() for x in rows]
-    exact = [x.detach().double().requires_grad_() for x in given]
+    assert row.at and row.hard
+    call, inputs = row.at(temperature), row.hard()
+    given = {name: _leaf(x.to(dtype), name not in row.constant) for name, x in inputs.items()}
+    exact = {name: _leaf(x.detach().double(), name not in row.constant) for name, x in given.items()}
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = co.info_nce(*given, **options)
+        loss = call(**given)
         # inside the autocast region: the backward pass must be full precision too; and scaled as a GradScaler does,
         # or the entries of a mean's gradient would leave fp16 at its lower end
         (loss * 1024).backward()
-    reference = co.info_nce(*exact, **options)
+    reference = call(**exact)
     (reference * 1024).backward()
     assert loss.dtype == torch.float32
-    assert abs(loss.item() - reference.item()) <= 1e-4 * max(1.0, reference.item())
-    for observed, expected in zip(given, exact, strict=True):
-        assert observed.grad is not None and expected.grad is not None
-        assert observed.grad.dtype == dtype
-        assert torch.isfinite(observed.grad).all()
+    assert abs(loss.item() - reference.item()) <= 1e-4 * max(1.0, abs(reference.item()))
+    for name in given.keys() - set(row.constant):
+        observed, expected = given[name].grad, exact[name].grad
+        assert observed is not None and expected is not None
+        assert observed.dtype == dtype
+        assert torch.isfinite(observed).all()
         limit = 3e-3 if dtype == torch.bfloat16 else 1e-3
-        assert _relative(observed.grad, expected.grad) <= limit
+        assert _relative(observed, expected) <= limit
+
+
+def _leaf(x: Tensor, trains: bool) -> Tensor:
+    return x.detach().requires_grad_(trains)
 
 
 @pytest.mark.parametrize("row", _having("inputs"))
@@ -209,17 +209,14 @@ class _Largest(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize("mode", ["in-batch", "symmetric", "queue", "trainable negatives"])
-def test_no_matrix_of_logits_exists(mode: str) -> None:
-    rows, keys, width, block = 256, 2048, 16, 64
-    query, positive = torch.randn(rows, width, requires_grad=True), torch.randn(rows, width, requires_grad=True)
-    negatives = None if mode in ("in-batch", "symmetric") else torch.randn(keys, width)
-    if negatives is not None and mode == "trainable negatives":
-        negatives.requires_grad_()
+@pytest.mark.parametrize("row", _having("wide"))
+def test_no_matrix_of_logits_exists(row: Row) -> None:
+    """256 rows or more by 2048 columns in blocks of 64: nothing is larger than what grows in one direction only."""
+    assert row.wide
+    columns, block = 2048, 64
     with _Largest() as largest:
-        co.info_nce(query, positive, negatives, symmetric=mode == "symmetric", block_size=block).backward()
-    columns = rows if negatives is None else keys
-    assert largest.numel <= max(rows * block, (rows + columns) * width) < rows * columns
+        row.wide(columns, block)
+    assert largest.numel <= 2 * columns * block < 256 * columns
 
 
 # 5. state ------------------------------------------------------------------------------------------------------------

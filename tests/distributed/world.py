@@ -34,7 +34,8 @@ def _value_and_gradient(row: Row, inputs: Inputs, group: bool | None) -> tuple[T
     with torch.random.fork_rng():
         torch.manual_seed(0)
         encoder = nn.Linear(5, 5).double()
-    given = {name: _encode(encoder, x) if name in row.rows and name != "mask" else x for name, x in inputs.items()}
+    encoded = {name for name in row.rows if inputs[name].is_floating_point() and name not in row.constant}
+    given = {name: _encode(encoder, x) if name in encoded else x for name, x in inputs.items()}
     value = row.call(**given, group=group)
     return value.detach(), list(torch.autograd.grad(value, list(encoder.parameters())))
 
