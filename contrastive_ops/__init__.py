@@ -5,10 +5,25 @@ part, and then the same loss and gradient on one rank or many. The laws that eve
 documentation and in `tests/test_laws.py`.
 """
 
+from contrastive_ops.assignments import Prototypes, sinkhorn
 from contrastive_ops.collectives import all_gather, shuffle_bn, unshuffle_bn
 from contrastive_ops.heads import projection_mlp
-from contrastive_ops.losses import info_nce
-from contrastive_ops.memory import NegativeQueue
+from contrastive_ops.losses import (
+    byol_loss,
+    clip_loss,
+    cmc_loss,
+    cpc_loss,
+    dino_loss,
+    distillation_loss,
+    info_nce,
+    nce_loss,
+    nt_xent,
+    spread_loss,
+    stop_grad_cosine,
+    stop_grad_cross_entropy,
+    swapped_prediction,
+)
+from contrastive_ops.memory import DINOCenter, MemoryBank, NCEPartition, NegativeQueue
 from contrastive_ops.metrics import CollapseMonitor, feature_std, gradient_infinity_norm, knn_predict
 from contrastive_ops.momentum import cosine_schedule, momentum_update
 from contrastive_ops.norm import SplitBatchNorm2d
@@ -31,8 +46,26 @@ __version__ = "0.1.0"
 __all__ = [
     # losses
     "info_nce",
+    "nt_xent",
+    "clip_loss",
+    "nce_loss",
+    "spread_loss",
+    "cpc_loss",
+    "cmc_loss",
+    "stop_grad_cosine",
+    "stop_grad_cross_entropy",
+    "byol_loss",
+    "swapped_prediction",
+    "dino_loss",
+    "distillation_loss",
+    # assignments
+    "sinkhorn",
+    "Prototypes",
     # memory
     "NegativeQueue",
+    "MemoryBank",
+    "NCEPartition",
+    "DINOCenter",
     # momentum
     "momentum_update",
     "cosine_schedule",

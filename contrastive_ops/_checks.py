@@ -50,6 +50,20 @@ def is_floating(name: str, value: object, *, shape: Sequence[str | int], at_leas
     return tensor
 
 
+def is_distribution(name: str, value: object, *, shape: Sequence[str | int]) -> Tensor:
+    """A floating-point tensor of `shape`; on CPU also with rows of probabilities, to what half precision rounds."""
+    tensor = is_floating(name, value, shape=shape)
+    if readable(tensor) and tensor.numel():
+        sums = tensor.detach().sum(-1, dtype=torch.float64)
+        low, high, least = float(sums.min()), float(sums.max()), float(tensor.detach().min())
+        if least < 0 or low < 0.98 or high > 1.02:
+            raise ValueError(
+                f"{name}: expected rows of probabilities that sum to 1, got sums from {low:.4g} to {high:.4g} and a "
+                f"smallest entry of {least:.4g}; pass probabilities, not scores or logits"
+            )
+    return tensor
+
+
 def is_index(name: str, value: object, *, shape: Sequence[str | int], below: int | None = None) -> Tensor:
     """An integer tensor of `shape`; on CPU also with values in [0, below)."""
     tensor = is_tensor(name, value, shape=shape)

@@ -61,7 +61,7 @@ def gather_rows(
     x: Tensor, group: ProcessGroup, *, name: str, columns: int | None = None
 ) -> tuple[Tensor, tuple[int, ...]]:
     """`all_gather` that also tells each rank's number of rows, and checks that a mask has `columns` of them."""
-    x, sizes = _agree(x, group, name=name, columns=columns)
+    x, sizes = agree(x, group, name=name, columns=columns)
     return _Gather.apply(x, sizes, group), sizes
 
 
@@ -69,6 +69,13 @@ def sum_over_ranks(x: Tensor, group: ProcessGroup) -> Tensor:
     """The sum of x over the ranks, with the gradient that the averaging of DDP makes exact: W times the own part."""
     total: Tensor = _Sum.apply(x, group)
     return total
+
+
+def max_over_ranks(x: Tensor, group: ProcessGroup) -> Tensor:
+    """The largest of x over the ranks, entry by entry; no gradient."""
+    largest = x.detach().clone()
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=group)
+    return largest
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +134,7 @@ def shuffle_bn(
     sizes: tuple[int, ...] = (len(x),)
     rank = 0
     if process_group is not None:
-        x, sizes = _agree(x, process_group, name="x")
+        x, sizes = agree(x, process_group, name="x")
         rank = process_group.rank()
     permutation = _draw(sum(sizes), x.device, process_group, generator)
     handle = _route(permutation, sizes, rank, x.device, process_group)
@@ -162,12 +169,12 @@ def unshuffle_bn(y: Tensor, handle: ShuffleHandle) -> Tensor:
         raise TypeError(f"handle: expected what shuffle_bn returned, got {_checks.show(handle)}")
     _checks.is_tensor("y", y, shape=(len(handle.place),), at_least=True)
     if handle.group is not None:
-        y, _ = _agree(y, handle.group, name="y")
+        y, _ = agree(y, handle.group, name="y")
     unshuffled: Tensor = _Exchange.apply(y, handle.reverse())
     return unshuffled
 
 
-def _agree(x: Tensor, group: ProcessGroup, *, name: str, columns: int | None = None) -> tuple[Tensor, tuple[int, ...]]:
+def agree(x: Tensor, group: ProcessGroup, *, name: str, columns: int | None = None) -> tuple[Tensor, tuple[int, ...]]:
     """Every rank's number of rows; the same error on every rank where their tensors do not fit together.
 
     Where one rank's rows need a gradient all ranks' do, or its backward would wait for theirs forever.

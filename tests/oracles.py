@@ -119,3 +119,131 @@ def gaussian(signal: Vector, sigma: float, radius: int) -> Vector:
         / total
         for i in range(len(signal))
     ]
+
+
+def log_share(scores: Vector, wanted: int) -> float:
+    """-log of one candidate's share in a softmax."""
+    top = max(scores)
+    return top + math.log(math.fsum(math.exp(s - top) for s in scores)) - scores[wanted]
+
+
+def nt_xent(z1: Matrix, z2: Matrix, *, temperature: float, normalize: bool = True) -> Vector:
+    """Chen et al. (2020), algorithm 1, in the order of the concatenated views."""
+    rows = [unit(z) if normalize else z for z in [*z1, *z2]]
+    losses = []
+    for a, anchor in enumerate(rows):
+        partner = (a + len(z1)) % len(rows)
+        others = [b for b in range(len(rows)) if b != a]
+        losses.append(log_share([dot(anchor, rows[b]) / temperature for b in others], others.index(partner)))
+    return losses
+
+
+def clip(images: Matrix, texts: Matrix, scale: float) -> Vector:
+    """Radford et al. (2021), figure 3: the mean of both cross-entropies, pair by pair."""
+    u, v = [unit(x) for x in images], [unit(x) for x in texts]
+    losses = []
+    for i in range(len(u)):
+        to_texts = log_share([scale * dot(u[i], other) for other in v], i)
+        to_images = log_share([scale * dot(other, v[i]) for other in u], i)
+        losses.append((to_texts + to_images) / 2)
+    return losses
+
+
+def nce(
+    query: Matrix, positive: Matrix, noise: list[Matrix], *, temperature: float, partition: float, data: int
+) -> Vector:
+    """Wu et al. (2018), equations 4 to 7, in probabilities."""
+    losses = []
+    for q, k, others in zip(query, positive, noise, strict=True):
+        share = len(others) / data  # K times the probability of one under uniform noise
+
+        def p(x: Vector, q: Vector = q) -> float:
+            return math.exp(dot(q, x) / temperature) / partition
+
+        wrong = math.fsum(math.log(1 - p(n) / (p(n) + share)) for n in others)
+        losses.append(-math.log(p(k) / (p(k) + share)) - wrong)
+    return losses
+
+
+def spread(anchors: tuple[Matrix, Matrix], keys: tuple[Matrix, Matrix], *, temperature: float) -> Vector:
+    """Ye et al. (2019), equations 4 to 8, each row an anchor against the keys' rows."""
+    left = [unit(z) for z in [*anchors[0], *anchors[1]]]
+    right = [unit(z) for z in [*keys[0], *keys[1]]]
+    count, losses = len(left), []
+    for a in range(count):
+        e = {b: math.exp(dot(left[a], right[b]) / temperature) for b in range(count) if b != a}
+        total, partner = math.fsum(e.values()), (a + count // 2) % count
+        apart = math.fsum(math.log(1 - e[b] / total) for b in e if b != partner)
+        losses.append(-math.log(e[partner] / total) - apart)
+    return losses
+
+
+def cpc(predictions: list[list[Matrix]], latents: list[Matrix], *, temperature: float, negatives: str) -> list[Vector]:
+    """van den Oord et al. (2018), equation 4, over candidates for a fixed context."""
+    losses = []
+    for b, sequence in enumerate(latents):
+        terms = []
+        for t in range(len(sequence)):
+            for s in range(1, len(predictions[b][t]) + 1):
+                if t + s >= len(sequence):
+                    continue
+                candidates = [
+                    (c, u)
+                    for c in range(len(latents))
+                    for u in range(len(sequence))
+                    if (c, u) == (b, t + s)
+                    or (negatives == "batch" and u == t + s)
+                    or (negatives == "time" and c == b)
+                    or negatives == "batch_and_time"
+                ]
+                scores = [dot(predictions[b][t][s - 1], latents[c][u]) / temperature for c, u in candidates]
+                terms.append(log_share(scores, candidates.index((b, t + s))))
+        losses.append(terms)
+    return losses
+
+
+def cmc(views: list[Matrix], *, temperature: float, core: bool) -> Vector:
+    """Tian et al. (2020), equations 3, 6 and 7: a sum over pairs, each in both directions."""
+    total = [0.0] * len(views[0])
+    for a, b in itertools.combinations(range(len(views)), 2):
+        if core and a > 0:
+            continue
+        for source, target in ((views[a], views[b]), (views[b], views[a])):
+            row = info_nce(source, target, None, temperature=temperature)
+            total = [x + y for x, y in zip(total, row, strict=True)]
+    return total
+
+
+def cosine_similarity(p: Matrix, z: Matrix) -> Vector:
+    return [dot(unit(a), unit(b)) for a, b in zip(p, z, strict=True)]
+
+
+def softmax(scores: Vector, temperature: float = 1.0) -> Vector:
+    top = max(scores)
+    weights = [math.exp((s - top) / temperature) for s in scores]
+    return [w / math.fsum(weights) for w in weights]
+
+
+def cross_entropy(target: Vector, logits: Vector, temperature: float = 1.0) -> float:
+    scaled = [x / temperature for x in logits]
+    return math.fsum(p * log_share(scaled, k) for k, p in enumerate(target))
+
+
+def pairs_of_views(predicting: list[Matrix], targets: list[Matrix], temperature: float) -> float:
+    """Caron et al. (2020, 2021): mean over pairs of different views and over rows of their cross-entropies."""
+    values = []
+    for i, target in enumerate(targets):
+        for v, logits in enumerate(predicting):
+            if i != v:
+                values += [cross_entropy(q, s, temperature) for q, s in zip(target, logits, strict=True)]
+    return math.fsum(values) / len(values)
+
+
+def sinkhorn(scores: Matrix, *, epsilon: float, iterations: int) -> Matrix:
+    """Cuturi (2013), algorithm 1, on plain numbers: prototypes first, rows last."""
+    q = [[math.exp(s / epsilon) for s in row] for row in scores]
+    for _ in range(iterations):
+        masses = [math.fsum(column) for column in zip(*q, strict=True)]
+        q = [[x / m for x, m in zip(row, masses, strict=True)] for row in q]
+        q = [[x / math.fsum(row) for x in row] for row in q]
+    return q

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import contrastive_ops as co
 from contrastive_ops.testing import run_distributed
-from tests.distributed.world import compare_with_one_process
+from tests.distributed.world import compare_states, compare_with_one_process
 from tests.table import TABLE, Row, equal
 
 SIZES = ([8], [4, 4], [5, 3], [7, 1], [5, 3, 0])
@@ -49,12 +49,22 @@ def test_every_law_bites_or_says_why_not() -> None:
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_world_size(sizes: list[int]) -> None:
     """Value and DDP-averaged gradient of W ranks are those of one process with all rows, in float64."""
-    titles = [row.title for row in TABLE if row.rows]
+    titles = [row.title for row in TABLE if row.rows and row.call]
     for errors in run_distributed(compare_with_one_process, len(sizes), sizes, titles):
         assert set(errors) == set(titles)
         for title, (value, gradient) in errors.items():
             assert value <= 1e-10, (title, value)
             assert gradient <= 1e-10, (title, gradient)
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_world_size_of_states(sizes: list[int]) -> None:
+    """Every rank's holder is what one process with all rows would hold."""
+    titles = [row.title for row in TABLE if row.feed]
+    for errors in run_distributed(compare_states, len(sizes), sizes, titles):
+        assert set(errors) == set(titles)
+        for title, error in errors.items():
+            assert error <= 1e-6, (title, error)  # the buffers are float32
 
 
 # 2. reference --------------------------------------------------------------------------------------------------------
@@ -129,7 +139,7 @@ def test_reference_gradients(row: Row) -> None:
 
 
 @pytest.mark.parametrize(
-    "row", [p for p in _having("inputs") if not {"gradient", "gradcheck"} & p.values[0].why_not.keys()]
+    "row", [p for p in _having("call") if not {"gradient", "gradcheck"} & p.values[0].why_not.keys()]
 )
 def test_gradcheck(row: Row) -> None:
     assert row.call
@@ -177,7 +187,7 @@ def _leaf(x: Tensor, trains: bool) -> Tensor:
     return x.detach().requires_grad_(trains)
 
 
-@pytest.mark.parametrize("row", _having("inputs"))
+@pytest.mark.parametrize("row", _having("call"))
 def test_half_precision_inputs_are_computed_in_float32(row: Row) -> None:
     assert row.call and row.inputs
     if row.name in ("all_gather", "shuffle_bn", "unshuffle_bn", "normalize"):

@@ -10,9 +10,9 @@ from torch import Tensor
 from contrastive_ops import _checks
 from contrastive_ops._embeddings import full_precision, promote, unit_rows
 from contrastive_ops._group import Group, resolve
-from contrastive_ops.collectives import gather_rows
 from contrastive_ops.kernels import log_sum_exp
-from contrastive_ops.losses._reduction import REDUCTIONS, check_rows, reduce_rows
+from contrastive_ops.losses._candidates import candidate_loss, gather_candidates
+from contrastive_ops.losses._reduction import check_options, check_rows, reduce_rows
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -83,11 +83,8 @@ def info_nce(
     """
     process_group = resolve(group)
     _check(query, positive_key, negative_keys, temperature, negative_mode, mask)
-    _checks.is_choice("reduction", reduction, REDUCTIONS)
-    _checks.is_flag("normalize", normalize)
+    check_options(reduction=reduction, normalize=normalize, block_size=block_size)
     _checks.is_flag("symmetric", symmetric)
-    if block_size is not None:
-        _checks.is_count("block_size", block_size)
     check_rows("query", query, process_group)
     with full_precision(query.device):
         given = (query, positive_key) if negative_keys is None else (query, positive_key, negative_keys)
@@ -97,7 +94,7 @@ def info_nce(
         losses = _direction(query, positive_key, *shared)
         if symmetric:
             losses = (losses + _direction(positive_key, query, *shared)) / 2
-        return reduce_rows(losses, reduction, process_group)
+        return reduce_rows(losses, reduction, process_group, name="query")
 
 
 def _check(
@@ -130,7 +127,7 @@ def _direction(
     group: ProcessGroup | None,
     block_size: int | None,
 ) -> Tensor:
-    """(B,) losses of the queries; log(1 + e^x) keeps the digits of a small loss, which log-sum minus logit loses."""
+    """(B,) losses of the queries."""
     scaled = query / temperature
     positive = (scaled * positive_key).sum(1)
     if negative_keys is None:
@@ -139,22 +136,18 @@ def _direction(
         negative = log_sum_exp(scaled, negative_keys, mask=mask, block_size=block_size)
     else:
         negative = _paired(scaled, negative_keys, mask)
-    return torch.logaddexp(torch.zeros_like(negative), negative - positive)
+    return candidate_loss(positive, negative)
 
 
 def _in_batch(
     scaled: Tensor, keys: Tensor, mask: Tensor | None, group: ProcessGroup | None, block_size: int | None
 ) -> Tensor:
     """log sum exp over every rank's keys but the own one."""
-    first = 0
-    if group is None:
-        if mask is not None:
-            _checks.is_mask("mask", mask, shape=(len(scaled), len(keys)))
-    else:
-        columns = None if mask is None else mask.shape[1]
-        keys, sizes = gather_rows(keys, group, name="positive_key", columns=columns)
-        first = sum(sizes[: group.rank()])
-    return log_sum_exp(scaled, keys, mask=mask, own=first, block_size=block_size)
+    if group is None and mask is not None:
+        _checks.is_mask("mask", mask, shape=(len(scaled), len(keys)))
+    columns = None if mask is None else mask.shape[1]
+    candidates, own = gather_candidates(keys, group, name="positive_key", columns=columns)
+    return log_sum_exp(scaled, candidates, mask=mask, drop=own.unsqueeze(1), block_size=block_size)
 
 
 def _paired(scaled: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:

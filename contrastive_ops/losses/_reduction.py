@@ -16,13 +16,21 @@ if TYPE_CHECKING:
 REDUCTIONS = ("mean", "sum", "none")
 
 
+def check_options(*, reduction: str = "mean", normalize: bool = True, block_size: int | None = None) -> None:
+    """The options that most losses share."""
+    _checks.is_choice("reduction", reduction, REDUCTIONS)
+    _checks.is_flag("normalize", normalize)
+    if block_size is not None:
+        _checks.is_count("block_size", block_size)
+
+
 def check_rows(name: str, x: Tensor, group: ProcessGroup | None) -> None:
     """An empty batch is an error alone and fine on one rank of several."""
     if len(x) == 0 and group is None:
         raise ValueError(f"{name}: expected at least one row, got {_checks.show(x)}; skip the step of an empty batch")
 
 
-def reduce_rows(rows: Tensor, reduction: str, group: ProcessGroup | None) -> Tensor:
+def reduce_rows(rows: Tensor, reduction: str, group: ProcessGroup | None, *, name: str) -> Tensor:
     """ "none": this rank's rows. "sum", "mean": over all rows of the group, the same on every rank.
 
     The value is the all-reduced sum of local sums (over the all-reduced count); the gradient is W times the local
@@ -32,7 +40,7 @@ def reduce_rows(rows: Tensor, reduction: str, group: ProcessGroup | None) -> Ten
         return rows
     if group is None:
         return rows.mean() if reduction == "mean" else rows.sum()
-    total = sum_over_ranks(torch.stack([rows.sum(), rows.new_tensor(float(len(rows)))]), group)
+    total = sum_over_ranks(torch.stack([rows.sum(), rows.new_tensor(float(rows.numel()))]), group)
     if _checks.readable(total) and not bool(total[1].detach()):
-        raise ValueError("query: expected at least one row on some rank, got an empty batch on every rank")
+        raise ValueError(f"{name}: expected at least one row on some rank, got an empty batch on every rank")
     return total[0] / total[1].detach() if reduction == "mean" else total[0]

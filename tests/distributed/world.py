@@ -11,15 +11,33 @@ from tests.table import TABLE, Inputs, Row
 
 def compare_with_one_process(rank: int, sizes: list[int], titles: list[str]) -> dict[str, tuple[float, float]]:
     """Errors of value and DDP-averaged gradient against one process with all rows, by row of the table."""
-    return {row.title: _errors(row, rank, sizes) for row in TABLE if row.title in titles}
+    return {row.title: _errors(row, rank, sizes) for row in TABLE if row.title in titles and row.call}
+
+
+def compare_states(rank: int, sizes: list[int], titles: list[str]) -> dict[str, float]:
+    """Largest difference of a holder fed by all ranks, over three steps, from one fed by one process with all rows."""
+    return {row.title: _state_error(row, rank, sizes) for row in TABLE if row.title in titles and row.feed}
+
+
+def _mine(row: Row, rank: int, sizes: list[int], inputs: Inputs) -> Inputs:
+    first, last = sum(sizes[:rank]), sum(sizes[: rank + 1])
+    return {name: x[first:last] if name in row.rows else x for name, x in inputs.items()}
+
+
+def _state_error(row: Row, rank: int, sizes: list[int]) -> float:
+    assert row.inputs and row.feed and row.holder
+    shared, alone = row.holder(), row.holder()
+    for _ in range(3):
+        row.feed(shared, _mine(row, rank, sizes, row.inputs()), None)
+        row.feed(alone, row.inputs(), False)
+    expected = alone.state_dict()
+    return max((x - expected[name]).abs().max().item() for name, x in shared.state_dict().items())
 
 
 def _errors(row: Row, rank: int, sizes: list[int]) -> tuple[float, float]:
     assert row.inputs
     inputs = row.inputs()
-    first, last = sum(sizes[:rank]), sum(sizes[: rank + 1])
-    mine = {name: x[first:last] if name in row.rows else x for name, x in inputs.items()}
-    value, gradient = _value_and_gradient(row, mine, group=None)
+    value, gradient = _value_and_gradient(row, _mine(row, rank, sizes, inputs), group=None)
     expected, exact = _value_and_gradient(row, inputs, group=False)
     for part in gradient:  # what DDP does
         dist.all_reduce(part)
@@ -29,17 +47,14 @@ def _errors(row: Row, rank: int, sizes: list[int]) -> tuple[float, float]:
 
 
 def _value_and_gradient(row: Row, inputs: Inputs, group: bool | None) -> tuple[Tensor, list[Tensor]]:
-    """A shared linear encoder stands before every input whose rows are split."""
+    """A shared linear encoder stands before every input whose rows are split; other inputs are parameters."""
     assert row.call
     with torch.random.fork_rng():
         torch.manual_seed(0)
         encoder = nn.Linear(5, 5).double()
-    encoded = {name for name in row.rows if inputs[name].is_floating_point() and name not in row.constant}
-    given = {name: _encode(encoder, x) if name in encoded else x for name, x in inputs.items()}
-    value = row.call(**given, group=group)
-    return value.detach(), list(torch.autograd.grad(value, list(encoder.parameters())))
-
-
-def _encode(encoder: nn.Module, x: Tensor) -> Tensor:
-    encoded: Tensor = encoder(x)
-    return encoded
+    trained = {name for name, x in inputs.items() if x.is_floating_point() and name not in row.constant}
+    parameters = {name: inputs[name].clone().requires_grad_() for name in trained - set(row.rows)}
+    encoded = {name: encoder(inputs[name]) for name in trained & set(row.rows)}
+    value = row.call(**{**inputs, **encoded, **parameters}, group=group)
+    wanted = [*encoder.parameters(), *(parameters[name] for name in sorted(parameters))]
+    return value.detach(), list(torch.autograd.grad(value, wanted))

@@ -4,11 +4,13 @@ A new public name is one new row. Each law of the design that can apply to a nam
 law's column; a column left out means that the law has nothing to bite on, and `why_not` says so in words.
 """
 
-from tests.table import collectives, losses, memory, metrics, momentum, networks, views
+from tests.table import collectives, in_batch, info_nce, memory, metrics, momentum, networks, targets, views
 from tests.table.row import Inputs, Row, equal
 
 TABLE: tuple[Row, ...] = (
-    *losses.ROWS,
+    *info_nce.ROWS,
+    *in_batch.ROWS,
+    *targets.ROWS,
     *memory.ROWS,
     *momentum.ROWS,
     *collectives.ROWS,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 Inputs = dict[str, Tensor]
+Bad = tuple[tuple[Callable[[], object], str], ...]
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,12 @@ class Row:
     holder: Callable[[], nn.Module] | None = None
     verb: Callable[[nn.Module, int], object] | None = None
     read: Callable[[nn.Module], object] | None = None
+    # law 1 for holders: one update with the inputs of a rank, or with all of them and group=False
+    feed: Callable[[Any, Inputs, Any], object] | None = None
     # law 6: called with a generator
     random: Callable[[torch.Generator], object] | None = None
     # law 7: bad calls, with the argument that the message must name
-    bad: tuple[tuple[Callable[[], object], str], ...] = ()
+    bad: Bad = ()
     # law 8: called under torch.compile(fullgraph=True), on what `prepare` makes outside the graph
     compiles: Callable[..., object] | None = None
     prepare: Callable[[], tuple[object, ...]] = tuple
@@ -62,3 +66,31 @@ def equal(a: object, b: object) -> bool:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return a.dtype == b.dtype and torch.equal(a, b)
     return a == b
+
+
+_WRONG = {
+    "temperature": (0.0, float("inf"), "0.1", torch.ones(4), torch.tensor(-1.0)),
+    "reduction": ("avg", None),
+    "normalize": (1, "l2"),
+    "block_size": (0, 2.5),
+    "group": (True, "world"),
+}
+
+
+def pair_bad(loss: Callable[..., object], first: str, second: str, options: tuple[str, ...]) -> Bad:
+    """Bad calls of a loss of two tensors (B, D), and bad values of the options that it has."""
+    x = torch.ones(4, 3)
+    tensors = (
+        ([1.0], x, first),
+        (x.long(), x, first),
+        (x[0], x, first),
+        (x[:0], x[:0], first),
+        (torch.full((4, 3), float("nan")), x, first),
+        (x, None, second),
+        (x, x[:2], second),
+        (x, x[:, :2], second),
+        (x, x.to("meta"), second),
+    )
+    bad = [(partial(loss, a, b), name) for a, b, name in tensors]
+    bad += [(partial(loss, x, x, **{name: value}), name) for name in options for value in _WRONG[name]]
+    return tuple(bad)

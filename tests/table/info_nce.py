@@ -1,4 +1,4 @@
-"""Rows of the losses."""
+"""Rows of info_nce, one for each kind of negatives."""
 
 from __future__ import annotations
 

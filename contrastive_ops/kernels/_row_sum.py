@@ -1,0 +1,105 @@
+"""Sums over all columns of a function of each logit, and the largest one, without the matrix of logits.
+
+For the formulas that are no softmax: the binary terms of noise-contrastive estimation, the -log(1 - p) of spreading.
+As in `log_sum_exp`, the query's gradient is a weighted sum of keys and is accumulated in the forward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from contrastive_ops._embeddings import full_precision
+from contrastive_ops.kernels._logits import BLOCK_SIZE, logits_block, wants_gradient
+
+Term = Callable[[Tensor], Tensor]
+
+
+def row_sum(
+    query: Tensor,
+    keys: Tensor,
+    shift: Tensor,
+    *,
+    term: Term,
+    slope: Term,
+    drop: Tensor | None = None,
+    block_size: int | None = None,
+) -> Tensor:
+    """(N,) sum_j f(<query_i, keys_j> - shift_i), over the columns j that are not dropped.
+
+    Args:
+        query: (N, D) rows, already divided by the temperature.
+        keys: (M, D) rows.
+        shift: (N,), may require a gradient.
+        term: f, elementwise, with f(-inf) = 0: that is what a dropped column brings.
+        slope: the derivative of f, with slope(-inf) = 0.
+        drop: (N, k) int64 columns that each row drops; -1 drops none.
+        block_size: columns per block; None is 1024.
+    """
+    wanted = wants_gradient(query) or wants_gradient(shift), wants_gradient(keys)
+    result: Tensor = _RowSum.apply(query, keys, shift, drop, term, slope, block_size or BLOCK_SIZE, *wanted)
+    return result
+
+
+class _RowSum(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        keys: Tensor,
+        shift: Tensor,
+        drop: Tensor | None,
+        term: Term,
+        slope: Term,
+        block_size: int,
+        wants_rows: bool,
+        wants_keys: bool,
+    ) -> Tensor:
+        result, slopes, output = torch.zeros_like(shift), torch.zeros_like(shift), torch.zeros_like(query)
+        with full_precision(query.device):
+            for start in range(0, len(keys), block_size):
+                logits = logits_block(query, keys, None, drop, start, block_size) - shift.unsqueeze(1)
+                result = result + term(logits).sum(1)
+                if wants_rows:
+                    weights = slope(logits)
+                    slopes = slopes + weights.sum(1)
+                    output = output + weights @ keys[start : start + block_size]
+        ctx.slope, ctx.block_size, ctx.wants_keys = slope, block_size, wants_keys
+        ctx.save_for_backward(output, slopes, *((query, keys, shift, drop) if wants_keys else ()))
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        output, slopes, *again = ctx.saved_tensors
+        with full_precision(gradient.device):
+            for_keys = _keys_gradient(gradient, tuple(again), ctx.slope, ctx.block_size) if ctx.wants_keys else None
+            return gradient.unsqueeze(1) * output, for_keys, -gradient * slopes, *[None] * 6
+
+
+def _keys_gradient(gradient: Tensor, saved: tuple[Any, ...], slope: Term, block_size: int) -> Tensor:
+    """sum_i gradient_i f'(logit_ij) query_i, block by block."""
+    query, keys, shift, drop = saved
+    pulled, parts = gradient.unsqueeze(1) * query, []
+    for start in range(0, len(keys), block_size):
+        weights = slope(logits_block(query, keys, None, drop, start, block_size) - shift.unsqueeze(1))
+        parts.append(weights.T @ pulled)
+    return torch.cat(parts) if parts else torch.zeros_like(keys)
+
+
+@torch.no_grad()
+def nearest_column(query: Tensor, keys: Tensor, *, drop: Tensor, block_size: int | None = None) -> Tensor:
+    """(N, 1) int64: the column of each row's largest logit among those not dropped; -1 where none is left."""
+    best = query.new_full((len(query), 1), float("-inf"))
+    place = torch.full_like(best, -1, dtype=torch.int64)
+    size = block_size or BLOCK_SIZE
+    with full_precision(query.device):
+        for start in range(0, len(keys), size):
+            largest, column = logits_block(query, keys, None, drop, start, size).max(1, keepdim=True)
+            better = largest > best
+            best, place = torch.where(better, largest, best), torch.where(better, column + start, place)
+    return place

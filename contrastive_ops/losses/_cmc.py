@@ -1,0 +1,94 @@
+"""Contrastive multiview coding: every pair of views, in both directions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+from contrastive_ops import _checks
+from contrastive_ops._embeddings import full_precision, promote, unit_rows
+from contrastive_ops._group import Group, resolve
+from contrastive_ops.kernels import log_sum_exp
+from contrastive_ops.losses._candidates import candidate_loss, gather_candidates
+from contrastive_ops.losses._reduction import check_options, check_rows, reduce_rows
+
+
+def cmc_loss(
+    views: Sequence[Tensor],
+    *,
+    temperature: float | Tensor = 0.07,
+    graph: str = "full",
+    normalize: bool = True,
+    reduction: str = "mean",
+    group: Group = None,
+    block_size: int | None = None,
+) -> Tensor:
+    r"""Sum over pairs of views of the two directions' contrastive losses.
+
+    $$L = \sum_{(a, b)} \mathrm{InfoNCE}(v_a, v_b) + \mathrm{InfoNCE}(v_b, v_a), \qquad
+      \text{full: } a < b, \quad \text{core: } a = 1 < b$$
+
+    A view is contrasted with the other view's rows only, never with its own. With memory banks instead of the batch,
+    compose `nce_loss` and one `MemoryBank` per view.
+
+    Args:
+        views: V >= 2 tensors (B, D): the embeddings of V views of the same images, in the same order.
+        temperature: tau > 0, a number or a tensor of shape () that may require a gradient.
+        graph: "full": all V (V - 1) / 2 pairs; "core": the pairs of views[0].
+        normalize: l2-normalise every row (a zero row stays zero and gets no gradient).
+        reduction: "mean" or "sum" over the rows of all ranks, the same on every rank; "none": this rank's (B,).
+        group: ranks over which to take negatives and the mean; None: the default group, or this process alone;
+            False: alone.
+        block_size: columns of logits that exist at a time; None is 1024.
+
+    Returns:
+        float32 (float64 for float64 inputs) scalar, or (B,) for "none". A sum over pairs and directions, not a mean:
+        2 ln N for two views that tell nothing apart.
+
+    Raises:
+        ValueError: a shape, device, temperature or choice does not fit; a NaN on CPU; an empty batch when alone.
+        TypeError: an argument is of the wrong type.
+
+    Example:
+        >>> z = torch.eye(3)
+        >>> full, core = (cmc_loss([z, z, z], temperature=1.0, graph=graph) for graph in ("full", "core"))
+        >>> print(f"{full:.4f} {core:.4f}")
+        3.3087 2.2058
+
+    References:
+        "Contrastive Multiview Coding" (Tian, Krishnan and Isola, 2020), equations 3, 6 and 7. The authors' code takes
+        negatives from memory banks, by noise-contrastive estimation or a softmax; this is the softmax within the
+        batch.
+    """
+    process_group = resolve(group)
+    _check(views)
+    _checks.is_positive("temperature", temperature, why="similarities are divided by it")
+    _checks.is_choice("graph", graph, ("full", "core"))
+    check_options(reduction=reduction, normalize=normalize, block_size=block_size)
+    check_rows("views", views[0], process_group)
+    with full_precision(views[0].device):
+        keys = torch.stack(promote(*views), dim=1)  # (B, V, D): one gather for all views
+        keys = unit_rows(keys) if normalize else keys
+        candidates, own = gather_candidates(keys, process_group, name="views")
+        drop, total = own.unsqueeze(1), keys.new_zeros(len(keys))
+        pairs = list(combinations(range(len(views)), 2))
+        for a, b in pairs if graph == "full" else pairs[: len(views) - 1]:
+            for query, key in ((a, b), (b, a)):
+                scaled = keys[:, query] / temperature
+                negative = log_sum_exp(scaled, candidates[:, key], drop=drop, block_size=block_size)
+                total = total + candidate_loss((scaled * keys[:, key]).sum(1), negative)
+        return reduce_rows(total, reduction, process_group, name="views")
+
+
+def _check(views: Sequence[Tensor]) -> None:
+    if not isinstance(views, (list, tuple)):
+        raise TypeError(f"views: expected a list of tensors (B, D), got {_checks.show(views)}")
+    if len(views) < 2:
+        raise ValueError(f"views: expected at least 2 views to contrast, got {len(views)}")
+    width = _checks.is_floating("views[0]", views[0], shape=("B", "D")).shape[1]
+    for i in range(1, len(views)):
+        _checks.is_floating(f"views[{i}]", views[i], shape=(len(views[0]), width))
+    _checks.same_device(**{f"views[{i}]": views[i] for i in range(len(views))})

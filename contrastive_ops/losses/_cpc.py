@@ -1,0 +1,144 @@
+"""Contrastive predictive coding: which latent did this context predict?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from contrastive_ops import _checks
+from contrastive_ops._embeddings import full_precision, promote, unit_rows
+from contrastive_ops._group import Group, resolve
+from contrastive_ops.kernels import log_sum_exp
+from contrastive_ops.losses._candidates import candidate_loss, gather_candidates
+from contrastive_ops.losses._reduction import check_options, check_rows, reduce_rows
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+NEGATIVES = ("batch", "time", "batch_and_time")
+
+
+def cpc_loss(
+    predictions: Tensor,
+    latents: Tensor,
+    *,
+    temperature: float | Tensor = 1.0,
+    normalize: bool = False,
+    negatives: str = "batch_and_time",
+    reduction: str = "mean",
+    group: Group = None,
+    block_size: int | None = None,
+) -> Tensor:
+    r"""InfoNCE of predicted against true latents, over all contexts and steps ahead.
+
+    $$\ell_{bts} = -\log \frac{e^{\langle p_{bts}, z_{b,t+s}\rangle/\tau}}
+      {\sum_{c \in \text{candidates}} e^{\langle p_{bts}, z_c\rangle/\tau}}, \qquad s = 1 \dots S,\; t + s < T$$
+
+    For a fixed context the softmax runs over candidate latents, not over contexts. Grids (rows of image patches) are
+    sequences: put the columns into B.
+
+    Args:
+        predictions: (B, T, S, D): predictions[:, t, s - 1] was made at t for t + s, for instance W_s c_t. What falls
+            beyond the end is ignored.
+        latents: (B, T, D), T >= 2, the same T on every rank.
+        temperature: tau > 0, a number or a tensor of shape () that may require a gradient.
+        normalize: l2-normalise every row (a zero row stays zero and gets no gradient); the paper does not.
+        negatives: "batch": the latents of all other sequences at the predicted time; "time": of the same sequence at
+            all other times; "batch_and_time": every other latent of every sequence. Sequences are those of all ranks.
+        reduction: "mean" or "sum" over the valid terms of all ranks, the same on every rank; "none": this rank's
+            (B, M), the terms of each sequence ordered by t, then s.
+        group: ranks over which to take negatives and the mean; None: the default group, or this process alone;
+            False: alone.
+        block_size: columns of logits that exist at a time; None is 1024.
+
+    Returns:
+        float32 (float64 for float64 inputs) scalar, or (B, M) for "none". The log of the number of candidates where
+        all latents are equal.
+
+    Raises:
+        ValueError: a shape, device, temperature or choice does not fit; a NaN on CPU; an empty batch when alone.
+        TypeError: an argument is of the wrong type.
+
+    Example:
+        >>> latents = torch.eye(3).unsqueeze(0)  # one sequence of three latents
+        >>> predictions = latents.roll(-1, 1).unsqueeze(2)  # at each time the right next latent
+        >>> print(f"{cpc_loss(predictions, latents):.4f}")
+        0.5514
+
+    References:
+        "Representation Learning with Contrastive Predictive Coding" (van den Oord et al., 2018), equation 4, without
+        normalisation and temperature, as there. Open re-implementations normalise over contexts instead, or use a
+        binary cross-entropy; the paper's softmax over candidates is what bounds the mutual information.
+    """
+    process_group = resolve(group)
+    _check(predictions, latents)
+    _checks.is_positive("temperature", temperature, why="similarities are divided by it")
+    _checks.is_choice("negatives", negatives, NEGATIVES)
+    check_options(reduction=reduction, normalize=normalize, block_size=block_size)
+    check_rows("predictions", predictions, process_group)
+    with full_precision(latents.device):
+        predictions, latents = promote(predictions, latents)
+        if normalize:
+            predictions, latents = unit_rows(predictions), unit_rows(latents)
+        length = latents.shape[1]
+        steps = min(predictions.shape[2], length - 1)
+        terms = [(t, s) for t in range(length) for s in range(1, steps + 1) if t + s < length]
+        at, ahead = torch.tensor(terms, device=latents.device).unbind(1)
+        query = predictions[:, at, ahead - 1] / temperature  # (B, M, D)
+        positive = (query * latents[:, at + ahead]).sum(2)
+        if negatives == "time":
+            negative = _other_times(query, latents, at + ahead, block_size)
+        elif negatives == "batch":
+            negative = _other_sequences(query, latents, at + ahead, ahead, steps, process_group, block_size)
+        else:
+            negative = _all_others(query, latents, at + ahead, process_group, block_size)
+        return reduce_rows(candidate_loss(positive, negative), reduction, process_group, name="predictions")
+
+
+def _check(predictions: Tensor, latents: Tensor) -> None:
+    rows, length, width = _checks.is_floating("latents", latents, shape=("B", "T", "D")).shape
+    _checks.is_floating("predictions", predictions, shape=(rows, length, "S", width))
+    if length < 2:
+        raise ValueError(f"latents: expected at least 2 times, one to predict from another, got {length}")
+    if predictions.shape[2] < 1:
+        raise ValueError(f"predictions: expected at least one step ahead, got {_checks.show(predictions)}")
+    _checks.same_device(latents=latents, predictions=predictions)
+
+
+def _other_times(query: Tensor, latents: Tensor, target: Tensor, block_size: int | None) -> Tensor:
+    """(B, M) log sum exp over the sequence's other latents: one small softmax engine per sequence, batched."""
+    return log_sum_exp(query, latents, drop=target.expand(len(query), -1).unsqueeze(2), block_size=block_size)
+
+
+def _all_others(
+    query: Tensor, latents: Tensor, target: Tensor, group: ProcessGroup | None, block_size: int | None
+) -> Tensor:
+    """(B, M) over all latents of all sequences of all ranks but the predicted one."""
+    candidates, own = gather_candidates(latents, group, name="latents")
+    drop = (own.unsqueeze(1) * latents.shape[1] + target).flatten()
+    flat = log_sum_exp(query.flatten(0, 1), candidates.flatten(0, 1), drop=drop.unsqueeze(1), block_size=block_size)
+    return flat.view(query.shape[:2])
+
+
+def _other_sequences(
+    query: Tensor,
+    latents: Tensor,
+    target: Tensor,
+    ahead: Tensor,
+    steps: int,
+    group: ProcessGroup | None,
+    block_size: int | None,
+) -> Tensor:
+    """(B, M) over the other sequences of all ranks at the predicted time.
+
+    One softmax for each predicted time, batched. Early times are reached by fewer steps than late ones, so their rows
+    are filled up with zeros, whose results nobody reads.
+    """
+    candidates, own = gather_candidates(latents, group, name="latents")
+    grid = query.new_zeros(latents.shape[1], steps, len(query), query.shape[2])  # by predicted time and step
+    grid = grid.index_put((target, ahead - 1), query.transpose(0, 1))
+    drop = own.expand(grid.shape[:3]).flatten(1).unsqueeze(2)
+    sums = log_sum_exp(grid.flatten(1, 2), candidates.transpose(0, 1), drop=drop, block_size=block_size)
+    return sums.view(grid.shape[:3])[target, ahead - 1].T

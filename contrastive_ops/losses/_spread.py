@@ -1,0 +1,103 @@
+"""InvaSpread: an instance's views close, all other instances apart."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from contrastive_ops import _checks
+from contrastive_ops._embeddings import full_precision, promote, unit_rows
+from contrastive_ops._group import Group, resolve
+from contrastive_ops.kernels import log_sum_exp, nearest_column, row_sum
+from contrastive_ops.losses._candidates import candidate_loss, gather_candidates
+from contrastive_ops.losses._reduction import check_options, check_rows, reduce_rows
+
+
+def spread_loss(
+    z1: Tensor,
+    z2: Tensor,
+    *,
+    temperature: float | Tensor = 0.1,
+    reduction: str = "mean",
+    normalize: bool = True,
+    group: Group = None,
+    block_size: int | None = None,
+) -> Tensor:
+    r"""Be recognised as the other view of oneself, and not as any other instance.
+
+    $$\ell_a = -\log p_{a, p(a)} - \sum_{b \notin \{a, p(a)\}} \log (1 - p_{ab}), \qquad
+      p_{ab} = \frac{e^{\langle z_a, \bar z_b\rangle/\tau}}{\sum_{c \ne a} e^{\langle z_a, \bar z_c\rangle/\tau}}$$
+
+    over the 2N rows of both views and all ranks, with p(a) the other view of a. The bar stops the gradient: each row
+    moves as an anchor only. Where 1 - p would round to zero, which a nearest negative can make happen, its logarithm
+    is taken from the sum without that column.
+
+    Args:
+        z1: (B, D) embeddings of the first view.
+        z2: (B, D) embeddings of the second view, in the same order.
+        temperature: tau > 0, a number or a tensor of shape () that may require a gradient.
+        reduction: "mean" or "sum" over the 2N rows of all ranks, the same on every rank; "none": this rank's (2B,),
+            first the rows of `z1`, then those of `z2`.
+        normalize: l2-normalise every row (a zero row stays zero and gets no gradient).
+        group: ranks over which to take the instances and the mean; None: the default group, or this process alone;
+            False: alone.
+        block_size: columns of logits that exist at a time; None is 1024.
+
+    Returns:
+        float32 (float64 for float64 inputs) scalar, or (2B,) for "none". The second term is a sum: where all rows are
+        equal the value is ln(2N - 1) + (2N - 2) ln((2N - 1) / (2N - 2)).
+
+    Raises:
+        ValueError: a shape, device, temperature or choice does not fit; a NaN on CPU; an empty batch when alone.
+        TypeError: an argument is of the wrong type.
+
+    Example:
+        >>> z = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+        >>> print(f"{spread_loss(z, z, temperature=0.5):.4f}")
+        0.4648
+
+    References:
+        "Unsupervised Embedding Learning via Invariant and Spreading Instance Feature" (Ye et al., 2019), equations 4
+        to 8, in the form of the authors' code: both views are anchors, each sum leaves out the anchor itself, and the
+        gradient flows through the anchor only. (In the paper's sums over m originals the instance itself takes part.)
+    """
+    process_group = resolve(group)
+    width = _checks.is_floating("z1", z1, shape=("B", "D")).shape[1]
+    _checks.is_floating("z2", z2, shape=(len(z1), width))
+    _checks.same_device(z1=z1, z2=z2)
+    _checks.is_positive("temperature", temperature, why="similarities are divided by it")
+    check_options(reduction=reduction, normalize=normalize, block_size=block_size)
+    check_rows("z1", z1, process_group)
+    with full_precision(z1.device):
+        views = torch.stack(promote(z1, z2), dim=1)
+        views = unit_rows(views) if normalize else views
+        pairs, own = gather_candidates(views.detach(), process_group, name="z1")
+        first, second = views.unbind(1)
+        anchor = torch.cat([first, second]) / temperature
+        positive = (anchor * torch.cat([second, first]).detach()).sum(1)
+        places = torch.cat([torch.stack([2 * own, 2 * own + 1], 1), torch.stack([2 * own + 1, 2 * own], 1)])
+        losses = _recognised(anchor, pairs.flatten(0, 1), positive, places, block_size)
+        return reduce_rows(losses, reduction, process_group, name="z1")
+
+
+def _recognised(anchor: Tensor, keys: Tensor, positive: Tensor, places: Tensor, block_size: int | None) -> Tensor:
+    """(2B,) losses; `places` holds each anchor's own column and its positive's."""
+    negative = log_sum_exp(anchor, keys, drop=places, block_size=block_size)
+    everyone = torch.logaddexp(positive, negative)
+    # only the nearest negative can have p > 1/2, where 1 - p loses its digits: it is the share of all others instead
+    nearest = nearest_column(anchor, keys, drop=places, block_size=block_size)
+    apart = torch.cat([places, nearest], dim=1)
+    others = torch.logaddexp(positive, log_sum_exp(anchor, keys, drop=apart, block_size=block_size))
+    top = (anchor * keys[nearest.squeeze(1)]).sum(1).masked_fill(nearest.squeeze(1) < 0, float("-inf"))
+    rest = row_sum(anchor, keys, everyone, term=_surprise, slope=_surprise_slope, drop=apart, block_size=block_size)
+    return candidate_loss(positive, negative) + candidate_loss(others, top) + rest
+
+
+def _surprise(logit: Tensor) -> Tensor:
+    """-log(1 - p) of log p."""
+    return -torch.log1p(-logit.exp())
+
+
+def _surprise_slope(logit: Tensor) -> Tensor:
+    p = logit.exp()
+    return p / (1 - p)

@@ -1,0 +1,42 @@
+"""Every pair of different views: what predicts, and what is predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from contrastive_ops import _checks
+
+
+def check_pairs(**lists: Sequence[Tensor]) -> None:
+    """Two named lists: V >= 2 floating tensors (B, P), and distributions of the same shape for the first G of them."""
+    (first, predicting), (second, predicted) = lists.items()
+    for name, views in lists.items():
+        if not isinstance(views, (list, tuple)):
+            raise TypeError(f"{name}: expected a list of tensors, one per view, got {_checks.show(views)}")
+    if len(predicting) < 2:
+        raise ValueError(f"{first}: expected at least 2 views, one to predict from another, got {len(predicting)}")
+    if not 1 <= len(predicted) <= len(predicting):
+        raise ValueError(
+            f"{second}: expected 1 to {len(predicting)} views, the first ones of {first}, got {len(predicted)}"
+        )
+    shape = _checks.is_floating(f"{first}[0]", predicting[0], shape=("B", "P")).shape
+    for i in range(1, len(predicting)):
+        _checks.is_floating(f"{first}[{i}]", predicting[i], shape=shape)
+    for i in range(len(predicted)):
+        _checks.is_distribution(f"{second}[{i}]", predicted[i], shape=shape)
+    _checks.same_device(
+        **{f"{first}[{i}]": predicting[i] for i in range(len(predicting))},
+        **{f"{second}[{i}]": predicted[i] for i in range(len(predicted))},
+    )
+
+
+def mean_over_pairs(logs: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+    """(B,) mean over the G (V - 1) pairs of different views of -sum_k target_k log_k."""
+    total = logs[0].new_zeros(len(logs[0]))
+    for i, target in enumerate(targets):
+        for v, log in enumerate(logs):
+            if v != i:
+                total = total - (target * log).sum(1)
+    return total / (len(targets) * (len(logs) - 1))
