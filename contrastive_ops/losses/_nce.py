@@ -97,7 +97,7 @@ def _check(query: Tensor, positive: Tensor, noise: Tensor, log_partition: float 
         _checks.is_tensor("log_partition", log_partition, shape=())
         if not _checks.readable(log_partition):
             return
-        log_partition = float(log_partition)
+        log_partition = float(log_partition.detach())
     _checks.is_real("log_partition", log_partition, why="call NCEPartition.update(scores) before the first loss")
 
 
