@@ -40,7 +40,11 @@ def reduce_rows(rows: Tensor, reduction: str, group: ProcessGroup | None, *, nam
         return rows
     if group is None:
         return rows.mean() if reduction == "mean" else rows.sum()
-    total = sum_over_ranks(torch.stack([rows.sum(), rows.new_tensor(float(rows.numel()))]), group)
+    # always float64: ranks whose inputs differ in dtype must not send each other another number of bytes
+    total = sum_over_ranks(
+        torch.stack([rows.sum().double(), rows.new_tensor(rows.numel(), dtype=torch.float64)]), group
+    )
     if _checks.readable(total) and not bool(total[1].detach()):
         raise ValueError(f"{name}: expected at least one row on some rank, got an empty batch on every rank")
-    return total[0] / total[1].detach() if reduction == "mean" else total[0]
+    value = total[0] / total[1].detach() if reduction == "mean" else total[0]
+    return value.to(rows.dtype)

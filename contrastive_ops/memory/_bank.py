@@ -61,7 +61,7 @@ class MemoryBank(nn.Module):
         self.register_buffer("entries", rows.to(torch.get_default_device()))
 
     def lookup(self, index: Tensor) -> Tensor:
-        """The entries of the images `index`, any shape: (*index.shape, D), a copy, without a gradient.
+        """The entries of the images `index`, of any shape: one more dimension D, a copy, no gradient.
 
         Raises:
             ValueError: an index out of range on CPU, or the wrong device.

@@ -119,6 +119,17 @@ def disagreements(rank: int) -> list[str]:
         lambda: co.info_nce(x, x, mask=torch.zeros(2, 4 + rank, dtype=torch.bool)),
         lambda: co.info_nce(x[:0], x[:0], x),
         lambda: queue.enqueue(x.half() if rank else x),
+        lambda: co.nt_xent(torch.ones(2, 3 + rank), torch.ones(2, 3 + rank)),
+        lambda: co.clip_loss(torch.ones(2, 3 + rank), torch.ones(2, 3 + rank), 10.0),
+        lambda: co.cmc_loss([torch.ones(2, 3)] * (2 + rank)),
+        lambda: co.cpc_loss(torch.ones(2, 3 + rank, 1, 4), torch.ones(2, 3 + rank, 4)),
+        lambda: co.sinkhorn(torch.ones(2, 3 + rank)),
+        lambda: co.sinkhorn(x[:0]),
+        lambda: co.swapped_prediction([x[:0], x[:0]], [x[:0]]),
+        lambda: co.DINOCenter(3).update(x.double() if rank else x),
+        lambda: co.DINOCenter(3).update(x[:0]),
+        lambda: co.NCEPartition(5).update(x[:0]),
+        lambda: co.MemoryBank(9, 3).update(torch.tensor([0, 1]), x.double() if rank else x),
     ]
     messages = [_message(call) for call in calls]
     assert all(torch.equal(value, before[name]) for name, value in queue.state_dict().items())
@@ -150,6 +161,12 @@ def raises_alone(rank: int) -> str:
         message = _message(lambda: co.info_nce(torch.ones(2, 3), torch.ones(2, 4)))
     assert time.monotonic() - start < 5
     return message
+
+
+def mixed_dtypes(rank: int) -> float:
+    """Where nothing but the value travels ranks may differ in dtype: it is the same, and nobody reads wrong bytes."""
+    p = torch.eye(3, dtype=torch.float64 if rank else torch.float32)[rank : rank + 1]
+    return co.stop_grad_cosine(p, torch.ones_like(p)).item()
 
 
 def gradient_joins(rank: int, sizes: list[int]) -> list[float]:

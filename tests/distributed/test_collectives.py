@@ -35,6 +35,19 @@ def test_errors_reach_every_rank_and_nobody_waits() -> None:
     first, second = run_distributed(errors, 2)
     assert first == second
     expected = ["x", "x", "x", "x", "y", "positive_key", "mask", "query", "keys"]
+    expected += [
+        "z1",
+        "text_features",
+        "views",
+        "latents",
+        "scores",
+        "scores",
+        "scores",
+        "logits",
+        "logits",
+        "scores",
+        "z",
+    ]
     assert [message.split(":")[0].split()[-1] for message in first] == expected
     assert all("expected" in message for message in first)
     assert "on rank 1" in first[0]
@@ -44,6 +57,7 @@ def errors(rank: int) -> list[str]:
     messages = cases.disagreements(rank)
     assert all("expected" in message for message in cases.bad_on_every_rank(rank))
     cases.raises_alone(rank)
+    assert cases.mixed_dtypes(rank) == pytest.approx(-(3**-0.5))
     return messages
 
 

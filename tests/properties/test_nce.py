@@ -51,7 +51,9 @@ def test_noise_is_summed_and_rows_are_averaged(seed: int, rows: int, noise: int)
     def times(count: int, **options: str) -> Tensor:
         """Noise and data both `count` fold: K / n, and so every single term, stays."""
         repeated = others.repeat(1, count, 1)
-        return co.nce_loss(query, positive, repeated, log_partition=1.0, num_data=7 * count, **options)
+        return co.nce_loss(
+            query, positive, repeated, temperature=1.0, log_partition=1.0, num_data=7 * count, **options
+        )
 
     once, twice, thrice = (times(count, reduction="none") for count in (1, 2, 3))
     assert (twice > once).all()
