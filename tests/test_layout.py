@@ -115,3 +115,71 @@ def test_the_reference_holds_every_public_name() -> None:
         )
         documented += entries
     assert sorted(documented) == sorted(contrastive_ops.__all__ + contrastive_ops.testing.__all__)
+
+
+# what every rank decides alike: whether there is a group, the mode of the module, a choice among the formula's forms
+UNANIMOUS = {
+    "group is None",
+    "process_group is None",
+    "process_group is not None",
+    "handle.group is not None",
+    "not self.training",
+    "hard",
+    "symmetric",
+    "negative_keys is None",
+    "negative_keys.ndim == 2",
+    "negatives == 'time'",
+    "negatives == 'batch'",
+    "reduction == 'none'",
+}
+
+
+def _names_called(node: ast.AST) -> set[str]:
+    return {ast.unparse(n.func).removeprefix("self.") for n in ast.walk(node) if isinstance(n, ast.Call)}
+
+
+def _communicating() -> set[str]:
+    """Names of the package's functions that reach a collective of torch, through whatever other functions."""
+    trees = [
+        ast.parse(path.read_text(encoding="utf-8")) for m, path in MODULES.items() if not m.startswith("testing/")
+    ]
+    functions = [n for tree in trees for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]
+    calls = [(function.name, _names_called(function)) for function in functions]
+    found = {"_Gather.apply", "_Exchange.apply", "_Sum.apply"}
+    found |= {name for _, names in calls for name in names if re.match(r"dist\.(?!is_|get_)", name)}
+    while True:
+        more = {name for name, names in calls if names & found} - found - {"forward", "backward", "update", "enqueue"}
+        if not more:
+            return found
+        found |= more
+
+
+COMMUNICATING = _communicating()
+
+
+def _called(node: ast.AST) -> set[str]:
+    return _names_called(node) & COMMUNICATING
+
+
+def _may_skip_one(branch: ast.AST) -> bool:
+    """Whether it holds a collective or a way around those that follow; raising is no way around."""
+    leaves = any(isinstance(n, (ast.Return, ast.Continue, ast.Break)) for n in ast.walk(branch))
+    return bool(_called(branch)) or leaves
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_collective_depends_on_data_or_rank(module: str) -> None:
+    """In a function that communicates every branch is one that all ranks take alike, or else it raises.
+
+    A collective below an `if` on values is a deadlock that waits for the batch in which ranks differ.
+    """
+    if module.startswith("testing/"):
+        return
+    for function in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        if not _called(function):
+            continue
+        for branch in ast.walk(function):
+            if isinstance(branch, (ast.If, ast.While, ast.IfExp)) and _may_skip_one(branch):
+                assert ast.unparse(branch.test) in UNANIMOUS, f"{function.name}: if {ast.unparse(branch.test)}"
