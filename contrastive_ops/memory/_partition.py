@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from contrastive_ops import _checks
+from contrastive_ops._embeddings import promote
 from contrastive_ops._group import Group, resolve
 from contrastive_ops.collectives import gather_rows
 
@@ -72,14 +73,14 @@ class NCEPartition(nn.Module):
             raise ValueError(f"scores: expected at least one, got {_checks.show(scores)}")
         if not self.training:
             return
-        total = scores.detach().double().flatten().logsumexp(0)
+        total = promote(scores.detach())[0].flatten().logsumexp(0)
         parts = torch.stack([total, total.new_tensor(float(scores.numel()))]).unsqueeze(0)
         if process_group is not None:
             parts, _ = gather_rows(parts, process_group, name="scores")
         batch = parts[:, 0].logsumexp(0) - parts[:, 1].sum().log() + log(self.num_data)
         if _checks.readable(batch) and not bool(batch.isfinite()):
             raise ValueError("scores: expected at least one score on some rank, got none on every rank")
-        self.log_partition.copy_(self._mixed(self.log_partition.double(), batch))
+        self.log_partition.copy_(self._mixed(self.log_partition.to(batch), batch))
 
     def _mixed(self, old: Tensor, batch: Tensor) -> Tensor:
         """The first estimate as it is; a later one mixed in, or not at all."""
