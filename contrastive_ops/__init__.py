@@ -13,7 +13,16 @@ from contrastive_ops.dino_head import DINOHead
 from contrastive_ops.heads import prediction_mlp, projection_mlp
 from contrastive_ops.losses import info_nce
 from contrastive_ops.memory import NegativeQueue
-from contrastive_ops.metrics import CollapseMonitor, feature_std, gradient_infinity_norm, knn_predict
+from contrastive_ops.metrics import (
+    CollapseMonitor,
+    GradientSpikeMonitor,
+    alignment,
+    effective_rank,
+    feature_std,
+    gradient_infinity_norm,
+    knn_predict,
+    uniformity,
+)
 from contrastive_ops.momentum import cosine_schedule, momentum_update
 from contrastive_ops.norm import SplitBatchNorm2d
 from contrastive_ops.views import (
@@ -67,9 +76,13 @@ __all__ = [
     "normalize",
     # metrics
     "knn_predict",
+    "alignment",
+    "uniformity",
+    "effective_rank",
     "feature_std",
     "gradient_infinity_norm",
     "CollapseMonitor",
+    "GradientSpikeMonitor",
 ]
 
 _LATER = {"FrozenPatchEmbed": "contrastive_ops.patch_embed"}  # names whose module imports timm, slow as torch itself
