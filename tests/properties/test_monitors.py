@@ -159,6 +159,12 @@ def test_a_spike_does_not_hide_the_next() -> None:
     assert monitor.num_spikes.tolist() == [2, 1]
 
 
+def test_a_spike_moves_the_mean_no_further_than_the_limit() -> None:
+    """With momentum 0.9 and a limit of ln 10 that is by a factor of 10^0.1; unlimited it would be 10^0.6."""
+    monitor = _watched([1.0] * 60 + [1e6], [1.0] * 60 + [1e-6], momentum=0.9)
+    assert monitor.log_mean.exp().tolist() == pytest.approx([10**0.1, 10**-0.1], rel=1e-5)
+
+
 def test_a_lasting_level_becomes_normal() -> None:
     monitor = _watched(_noise(200, 0, 0.2) + _noise(1000, 1, 0.2, 100.0), _noise(1200, 2, 0.2))
     assert monitor.num_spikes.tolist() == [1, 0]
