@@ -5,9 +5,13 @@ part, and then the same loss and gradient on one rank or many. The laws that eve
 documentation and in `tests/test_laws.py`.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from contrastive_ops.assignments import Prototypes, sinkhorn
 from contrastive_ops.collectives import all_gather, shuffle_bn, unshuffle_bn
-from contrastive_ops.heads import projection_mlp
+from contrastive_ops.dino_head import DINOHead
+from contrastive_ops.heads import prediction_mlp, projection_mlp
 from contrastive_ops.losses import (
     byol_loss,
     clip_loss,
@@ -24,7 +28,16 @@ from contrastive_ops.losses import (
     swapped_prediction,
 )
 from contrastive_ops.memory import DINOCenter, MemoryBank, NCEPartition, NegativeQueue
-from contrastive_ops.metrics import CollapseMonitor, feature_std, gradient_infinity_norm, knn_predict
+from contrastive_ops.metrics import (
+    CollapseMonitor,
+    GradientSpikeMonitor,
+    alignment,
+    effective_rank,
+    feature_std,
+    gradient_infinity_norm,
+    knn_predict,
+    uniformity,
+)
 from contrastive_ops.momentum import cosine_schedule, momentum_update
 from contrastive_ops.norm import SplitBatchNorm2d
 from contrastive_ops.views import (
@@ -40,6 +53,9 @@ from contrastive_ops.views import (
     random_rotation,
     random_solarize,
 )
+
+if TYPE_CHECKING:
+    from contrastive_ops.patch_embed import FrozenPatchEmbed
 
 __version__ = "0.1.0"
 
@@ -75,7 +91,10 @@ __all__ = [
     "unshuffle_bn",
     # networks
     "SplitBatchNorm2d",
+    "FrozenPatchEmbed",
     "projection_mlp",
+    "prediction_mlp",
+    "DINOHead",
     # views
     "moco_v1_view",
     "moco_v2_view",
@@ -90,7 +109,25 @@ __all__ = [
     "normalize",
     # metrics
     "knn_predict",
+    "alignment",
+    "uniformity",
+    "effective_rank",
     "feature_std",
     "gradient_infinity_norm",
     "CollapseMonitor",
+    "GradientSpikeMonitor",
 ]
+
+_LATER = {"FrozenPatchEmbed": "contrastive_ops.patch_embed"}  # names whose module imports timm, slow as torch itself
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name's module when the name is first asked for (PEP 562)."""
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_LATER[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

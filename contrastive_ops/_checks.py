@@ -132,10 +132,25 @@ def is_count(name: str, value: Any, *, low: int = 1) -> None:
         raise ValueError(f"{name}: expected an integer of at least {low}, got {value}")
 
 
+def is_size(name: str, value: Any) -> None:
+    """A count, or a pair of counts (height, width)."""
+    pair = value if isinstance(value, (tuple, list)) else (value, value)
+    if len(pair) != 2:
+        raise ValueError(f"{name}: expected an integer or a pair (height, width), got {show(value)}")
+    for count in pair:
+        is_count(name, count)
+
+
 def is_choice(name: str, value: object, choices: Sequence[object]) -> None:
     """One of the choices."""
     if not any(type(value) is type(choice) and value == choice for choice in choices):
         raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def is_maker(name: str, value: object) -> None:
+    """None, or what makes a module from a width."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{name}: expected a callable from a width to a module, or None, got {show(value)}")
 
 
 def is_flag(name: str, value: object) -> None:

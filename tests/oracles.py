@@ -92,6 +92,48 @@ def feature_std(z: Matrix) -> float:
     return total / len(rows[0])
 
 
+def squared_distance(a: Vector, b: Vector) -> float:
+    return math.fsum((x - y) ** 2 for x, y in zip(a, b, strict=True))
+
+
+def alignment(x: Matrix, y: Matrix, *, alpha: float) -> float:
+    """Wang and Isola (2020), section 4.1.1: mean distance of positives on the sphere, to the power alpha."""
+    powers = [math.sqrt(squared_distance(unit(a), unit(b))) ** alpha for a, b in zip(x, y, strict=True)]
+    return math.fsum(powers) / len(powers)
+
+
+def uniformity(x: Matrix, *, t: float) -> float:
+    """Wang and Isola (2020), section 4.1.2: log of the mean Gaussian potential over pairs i < j."""
+    pairs = list(itertools.combinations([unit(row) for row in x], 2))
+    return math.log(math.fsum(math.exp(-t * squared_distance(a, b)) for a, b in pairs) / len(pairs))
+
+
+def singular_values(z: Matrix) -> Vector:
+    """Jacobi (1846), one-sided: columns are turned in pairs until all are orthogonal; their lengths are left."""
+    columns = [list(column) for column in zip(*z, strict=True)]
+    for _ in range(60):
+        for i, j in itertools.combinations(range(len(columns)), 2):
+            a, b = columns[i], columns[j]
+            angle = 0.5 * math.atan2(2 * dot(a, b), dot(a, a) - dot(b, b))
+            c, s = math.cos(angle), math.sin(angle)
+            columns[i] = [c * x + s * y for x, y in zip(a, b, strict=True)]
+            columns[j] = [c * y - s * x for x, y in zip(a, b, strict=True)]
+    return [math.sqrt(dot(column, column)) for column in columns]
+
+
+def effective_rank(z: Matrix, *, center: bool = False) -> float:
+    """Roy and Vetterli (2007), section 2: exp of the entropy of the normalised singular values."""
+    means = [math.fsum(column) / len(z) if center else 0.0 for column in zip(*z, strict=True)]
+    values = singular_values([[v - m for v, m in zip(row, means, strict=True)] for row in z])
+    shares = [value / math.fsum(values) for value in values]
+    return math.exp(-math.fsum(p * math.log(p) for p in shares if p > 1e-14))
+
+
+def gelu(x: float) -> float:
+    """Hendrycks and Gimpel (2016): x times the Gaussian's share below x."""
+    return 0.5 * x * (1 + math.erf(x / math.sqrt(2)))
+
+
 def batch_norm(values: Vector, eps: float) -> Vector:
     """Ioffe and Szegedy (2015): biased variance in training."""
     mean = math.fsum(values) / len(values)

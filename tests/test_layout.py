@@ -29,6 +29,7 @@ LONGER = {
 }
 TOP = {"torch", "contrastive_ops"}  # what a module may import at its head, besides the standard library
 TOP_IN_TESTING = TOP | {"hypothesis", "pytest"}
+LATER = {"patch_embed.py": {"timm"}}  # what modules may import too, as nothing imports them until a name is asked for
 HEAVY = ("timm", "torch_ema", "matplotlib", "sklearn", "hypothesis", "pytest", "tensorboard", "tyro", "safetensors")
 SECTIONS = ["Args", "Attributes", "Returns", "Raises", "Example", "References"]
 
@@ -66,14 +67,35 @@ def test_only_the_collectives_communicate(module: str) -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_heavy_imports_are_made_where_they_are_used(module: str) -> None:
     allowed = (TOP_IN_TESTING if module.startswith("testing/") else TOP) | sys.stdlib_module_names
+    allowed |= LATER.get(module, set())
     assert {name.split(".")[0] for name in _uses(MODULES[module], functions=False)} <= allowed
 
 
-def test_importing_the_package_imports_nothing_heavy() -> None:
-    script = "import contrastive_ops, sys; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_imports_at_its_head_what_comes_later(module: str) -> None:
+    later = {f"contrastive_ops.{path.removesuffix('.py').replace('/', '.')}" for path in LATER}
+    assert not later & _uses(MODULES[module], functions=False)
+
+
+def _fresh(script: str) -> list[str]:
+    """What a script of its own process prints, in words."""
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+
+
+@pytest.mark.parametrize("use", ["None", "dir(contrastive_ops)", "hasattr(contrastive_ops, 'x')"])
+def test_importing_the_package_imports_nothing_heavy(use: str) -> None:
+    loaded = _fresh(f"import contrastive_ops, sys; {use}; print(*sys.modules)")
     assert "contrastive_ops" in loaded
     assert [name for name in HEAVY if name in loaded] == []
+
+
+def test_every_name_is_there_whenever_it_is_imported() -> None:
+    assert set(contrastive_ops.__all__) <= set(_fresh("import contrastive_ops; print(*dir(contrastive_ops))"))
+    assert set(contrastive_ops.__all__) <= set(_fresh("from contrastive_ops import *; print(*dir())"))
+    same = "import contrastive_ops as co; print(all(getattr(co, n) is getattr(co, n) for n in co.__all__))"
+    assert _fresh(same) == ["True"]
+    with pytest.raises(AttributeError, match="'contrastive_ops' has no attribute 'nothing'"):
+        contrastive_ops.nothing  # noqa: B018 (the access is the test)
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -48,8 +48,8 @@ def sinkhorn(
     Example:
         >>> scores = torch.tensor([[0.3, 0.0], [0.2, 0.0]])
         >>> sinkhorn(scores, epsilon=0.05)
-        tensor([[0.8689, 0.1311],
-                [0.4728, 0.5272]])
+        tensor([[0.7272, 0.2728],
+                [0.2651, 0.7349]])
 
     References:
         "Unsupervised Learning of Visual Features by Contrasting Cluster Assignments" (Caron et al., 2020), section

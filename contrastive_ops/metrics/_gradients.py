@@ -35,16 +35,21 @@ def gradient_infinity_norm(parameters: nn.Module | Tensor | Iterable[Tensor]) ->
         "An Empirical Study of Training Self-Supervised Vision Transformers" (Chen, Xie and He, 2021), figure 4:
         spikes of the first layer's infinity norm come before those of the last layers and before a dip in accuracy.
     """
+    return largest_entry("parameters", parameters)
+
+
+def largest_entry(name: str, parameters: object) -> Tensor:
+    """`gradient_infinity_norm` of the argument `name`."""
     if isinstance(parameters, nn.Module):
         parameters = parameters.parameters()
     elif isinstance(parameters, Tensor):
         parameters = [parameters]
     elif not isinstance(parameters, Iterable):
-        raise TypeError(f"parameters: expected a module or tensors, got {_checks.show(parameters)}")
+        raise TypeError(f"{name}: expected a module or tensors, got {_checks.show(parameters)}")
     tensors = list(parameters)
     for tensor in tensors:
         if not isinstance(tensor, Tensor):
-            raise TypeError(f"parameters: expected a module or tensors, got {_checks.show(tensor)} among them")
+            raise TypeError(f"{name}: expected a module or tensors, got {_checks.show(tensor)} among them")
     gradients = [t.grad for t in tensors if t.grad is not None and t.grad.numel()]
     if not gradients:
         return torch.zeros((), device=tensors[0].device if tensors else None)

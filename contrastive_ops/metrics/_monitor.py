@@ -18,9 +18,17 @@ class CollapseMonitor(nn.Module):
     A sign counts once it has held for `patience` updates in a row:
 
     - $\mathrm{feature\_std} < \tfrac14 / \sqrt{D}$: all embeddings point one way;
-    - the loss is within 1 % of `chance_loss`: the network tells nothing apart (ln(1 + K) for a queue of K keys, ln P
-      for P prototypes);
-    - the loss is within 1 % of `floor_loss`: the task has become trivial (-1 for SimSiam).
+    - the loss is within 1 % of `chance_loss`: the network tells nothing apart;
+    - the loss is within 1 % of `floor_loss`: the task has become trivial.
+
+    | method | what to watch for |
+    |---|---|
+    | MoCo, a queue of K keys | `chance_loss=log(1 + K), chance_name="ln(1+K)"` |
+    | MoCo v3, N rows over all ranks | `chance_loss=4 * temperature * log(N), chance_name="4 tau ln N"` |
+    | SimCLR, N images | `chance_loss=log(2 * N - 1), chance_name="ln(2N-1)"` |
+    | SwAV, DINO, P prototypes | `chance_loss=log(P), chance_name="ln P"` |
+    | SimSiam | `floor_loss=-1.0, floor_name="-1"` |
+    | BYOL | `floor_loss=0.0, floor_name="0"` |
 
     State is in persistent buffers and updated without waiting for the device; only `report` reads it.
 
@@ -37,10 +45,24 @@ class CollapseMonitor(nn.Module):
         TypeError: an argument is of the wrong type.
 
     Example:
+        >>> import math
         >>> monitor = CollapseMonitor(4, patience=1)
         >>> monitor.update(torch.ones(8, 4))
         >>> print(monitor.report()[0])
         feature std 0.0000 has been below a quarter of 1/sqrt(4) = 0.5000 for 1 update: all embeddings point one way
+        >>> z, healthy = torch.ones(8, 4), torch.eye(4)
+        >>> moco = CollapseMonitor(4, chance_loss=math.log(1 + 256), chance_name="ln(1+K)", patience=1)
+        >>> moco.update(healthy, info_nce(z, z, torch.ones(256, 4)))
+        >>> print(*moco.report())
+        loss 5.5491 has stood at ln(1+K) = 5.5491 for 1 update: the network tells nothing apart
+        >>> swav = CollapseMonitor(4, chance_loss=math.log(300), chance_name="ln P", patience=1)
+        >>> swav.update(healthy, nn.functional.cross_entropy(torch.zeros(8, 300), torch.arange(8)))
+        >>> print(*swav.report())
+        loss 5.7038 has stood at ln P = 5.7038 for 1 update: the network tells nothing apart
+        >>> simsiam = CollapseMonitor(4, floor_loss=-1.0, floor_name="-1", patience=1)
+        >>> simsiam.update(healthy, -nn.functional.cosine_similarity(z, 2 * z).mean())
+        >>> print(*simsiam.report())
+        loss -1.0000 has stood at -1 = -1.0000 for 1 update: the task has become trivial
 
     References:
         SimSiam (Chen and He, 2021), section 4.1, for the deviation; SwAV's and DINO's authors' notes for losses that

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+from unittest.mock import patch
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import contrastive_ops as co
 from tests import oracles
@@ -25,7 +29,133 @@ def _knn_oracle(inputs: Inputs) -> Tensor:
     return torch.tensor(scores, dtype=torch.float64).sum()
 
 
+def _alignment(x: Tensor, y: Tensor, *, alpha: float = 2.0, group: Any = False) -> Tensor:
+    return co.alignment(co.all_gather(x, group=group), co.all_gather(y, group=group), alpha=alpha)
+
+
+def _uniformity(x: Tensor, *, t: float = 2.0, group: Any = False) -> Tensor:
+    return co.uniformity(co.all_gather(x, group=group), t=t)
+
+
+def _wide_uniformity(columns: int, block: int) -> None:
+    with patch("contrastive_ops.kernels._log_sum_exp.BLOCK_SIZE", block):
+        co.uniformity(torch.randn(columns, 16, requires_grad=True)).backward()
+
+
+def _with_gradient(*values: float) -> nn.Parameter:
+    parameter = nn.Parameter(torch.ones(len(values)))
+    parameter.grad = torch.tensor(values)
+    return parameter
+
+
+def _spikes_step(monitor: nn.Module, step: int) -> None:
+    """A spike of the first layer at step 2, of the last at step 4."""
+    first, last = (100.0 if step == 2 else 1.0 + step), (50.0 if step == 4 else 0.5)
+    monitor.update(_with_gradient(-first, 0.1), [_with_gradient(last), _with_gradient(0.0)])
+
+
+def _spikes_compiled(monitor: co.GradientSpikeMonitor, first: nn.Parameter, last: nn.Parameter) -> Tensor:
+    for _ in range(3):
+        monitor.update(first, [last])
+    return torch.stack([monitor.norm, monitor.log_mean, monitor.count.float()])
+
+
 ROWS: tuple[Row, ...] = (
+    Row(
+        "alignment",
+        call=_alignment,
+        inputs=lambda: {"x": normal(8, 5), "y": normal(8, 5, seed=1)},
+        rows=("x", "y"),
+        oracle=lambda i: torch.tensor(oracles.alignment(lists(i["x"]), lists(i["y"]), alpha=2.0), dtype=torch.float64),
+        # there is no temperature; the law's bites on powers down to 1 as well
+        at=lambda temperature: partial(co.alignment, alpha=1 + temperature),
+        hard=lambda: {"x": normal(128, 64), "y": normal(128, 64) + 0.1 * normal(128, 64, seed=1)},
+        bad=(
+            (lambda: co.alignment([1.0], _K), "x"),
+            (lambda: co.alignment(_K[0], _K), "x"),
+            (lambda: co.alignment(_K.long(), _K), "x"),
+            (lambda: co.alignment(_K[:0], _K[:0]), "x"),
+            (lambda: co.alignment(_K, _K[:2]), "y"),
+            (lambda: co.alignment(_K, _K * float("nan")), "y"),
+            (lambda: co.alignment(_K, _K.to("meta")), "y"),
+            (lambda: co.alignment(_K, _K, alpha=0.0), "alpha"),
+            (lambda: co.alignment(_K, _K, alpha="2"), "alpha"),
+        ),
+        compiles=lambda: co.alignment(_K, _K.roll(1, 0)),
+    ),
+    Row(
+        "alignment",
+        "power 3",
+        call=partial(_alignment, alpha=3.0),
+        inputs=lambda: {"x": normal(8, 5), "y": normal(8, 5, seed=1)},
+        rows=("x", "y"),
+        oracle=lambda i: torch.tensor(oracles.alignment(lists(i["x"]), lists(i["y"]), alpha=3.0), dtype=torch.float64),
+        compiles=lambda: co.alignment(_K, _K.roll(1, 0), alpha=3.0),
+    ),
+    Row(
+        "uniformity",
+        call=_uniformity,
+        inputs=lambda: {"x": normal(8, 5)},
+        rows=("x",),
+        oracle=lambda i: torch.tensor(oracles.uniformity(lists(i["x"]), t=2.0), dtype=torch.float64),
+        at=lambda temperature: partial(co.uniformity, t=0.5 / temperature),  # logits are 2t <x, y>
+        hard=lambda: {"x": normal(128, 64)},
+        wide=_wide_uniformity,
+        bad=(
+            (lambda: co.uniformity([1.0]), "x"),
+            (lambda: co.uniformity(_K[0]), "x"),
+            (lambda: co.uniformity(_K.long()), "x"),
+            (lambda: co.uniformity(_K[:1]), "x"),
+            (lambda: co.uniformity(_K * float("inf")), "x"),
+            (lambda: co.uniformity(_K, t=0.0), "t"),
+            (lambda: co.uniformity(_K, t=-2), "t"),
+        ),
+        compiles=lambda: co.uniformity(_K),
+    ),
+    Row(
+        "effective_rank",
+        call=co.effective_rank,
+        inputs=lambda: {"z": normal(7, 4)},
+        oracle=lambda i: torch.tensor(oracles.effective_rank(lists(i["z"])), dtype=torch.float64),
+        bad=(
+            (lambda: co.effective_rank([1.0]), "z"),
+            (lambda: co.effective_rank(_K[0]), "z"),
+            (lambda: co.effective_rank(_K.long()), "z"),
+            (lambda: co.effective_rank(_K[:0]), "z"),
+            (lambda: co.effective_rank(_K[:, :0]), "z"),
+            (lambda: co.effective_rank(_K, center=1), "center"),
+        ),
+        compiles=lambda: co.effective_rank(_K),
+        why_not={"world": "describes this rank's rows", "gradient": "has none"},
+    ),
+    Row(
+        "effective_rank",
+        "centred",
+        call=lambda z: co.effective_rank(z, center=True),
+        inputs=lambda: {"z": normal(7, 4) + 3},
+        oracle=lambda i: torch.tensor(oracles.effective_rank(lists(i["z"]), center=True), dtype=torch.float64),
+        compiles=lambda: co.effective_rank(_K, center=True),
+        why_not={"world": "describes this rank's rows", "gradient": "has none"},
+    ),
+    Row(
+        "GradientSpikeMonitor",
+        holder=lambda: co.GradientSpikeMonitor(warmup=2, ratio=5.0),
+        verb=_spikes_step,
+        read=lambda monitor: monitor.report(),
+        bad=(
+            (lambda: co.GradientSpikeMonitor(ratio=1.0), "ratio"),
+            (lambda: co.GradientSpikeMonitor(ratio=0.5), "ratio"),
+            (lambda: co.GradientSpikeMonitor(ratio="10"), "ratio"),
+            (lambda: co.GradientSpikeMonitor(momentum=1.0), "momentum"),
+            (lambda: co.GradientSpikeMonitor(momentum=-0.1), "momentum"),
+            (lambda: co.GradientSpikeMonitor(warmup=0), "warmup"),
+            (lambda: co.GradientSpikeMonitor(window=1.5), "window"),
+            (lambda: co.GradientSpikeMonitor().update(3, nn.Linear(1, 1)), "first"),
+            (lambda: co.GradientSpikeMonitor().update(nn.Linear(1, 1), ["weight"]), "last"),
+        ),
+        compiles=_spikes_compiled,
+        prepare=lambda: (co.GradientSpikeMonitor(warmup=1), _with_gradient(1.0, -3.0), _with_gradient(2.0)),
+    ),
     Row(
         "knn_predict",
         call=lambda features, bank: co.knn_predict(features, bank, _LABELS, k=3, temperature=0.1).sum(),
