@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.views._blur import gaussian_blur
-from contrastive_ops.views._color import color_jitter, normalize, random_grayscale
+from contrastive_ops.views._color import color_jitter, random_grayscale
 from contrastive_ops.views._geometry import random_horizontal_flip, random_resized_crop
+from contrastive_ops.views._tone import normalize
 
 
 def moco_v1_view(images: Tensor, *, size: int = 224, generator: torch.Generator | None = None) -> Tensor:
