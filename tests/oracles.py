@@ -122,7 +122,7 @@ def gaussian(signal: Vector, sigma: float, radius: int) -> Vector:
 
 
 def lab(rgb: Vector) -> Vector:
-    """CIE L*a*b* at D65 of one sRGB colour: the transfer curve of IEC 61966-2-1, XYZ, then CIE's cube roots."""
+    """CIE Lab at D65 of one sRGB colour: the transfer curve of IEC 61966-2-1, XYZ, then CIE's cube roots."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb]
     to_xyz = [
         [0.4124564, 0.3575761, 0.1804375],

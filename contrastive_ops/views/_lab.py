@@ -27,7 +27,7 @@ _HALF_RANGE = (50.0, (98.233 + 86.183) / 2, (94.478 + 107.857) / 2)
 
 
 def rgb_to_lab(images: Tensor) -> Tensor:
-    r"""Turn sRGB images into CIE L*a*b*: lightness, green to red, blue to yellow.
+    r"""Turn sRGB images into CIE Lab: lightness, green to red, blue to yellow.
 
     $$L = 116 f(Y) - 16, \quad a = 500\,(f(X) - f(Y)), \quad b = 200\,(f(Y) - f(Z)), \quad f(t) = t^{1/3}$$
 
@@ -51,8 +51,8 @@ def rgb_to_lab(images: Tensor) -> Tensor:
 
     References:
         CIE 15 (2004) and IEC 61966-2-1 (1999). CMC (Tian et al., 2020), section 4.1, takes it from scikit-image, which
-        rounds the matrix to six digits and the white apart from it: its greys have |a|, |b| up to 0.005 where these
-        have 0.
+        rounds the matrix to six digits and the white apart from it: the a and b of its greys reach 0.005, and here
+        they are 0 up to rounding.
     """
     check_images(images, None, channels=3)
     (rgb,) = promote(images)
@@ -72,7 +72,7 @@ def cmc_views(
     scale: Sequence[float] = (0.2, 1.0),
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
-    r"""CMC's two views, L and ab of one crop: crop, flip, L*a*b*, split.
+    r"""CMC's two views, L and ab of one crop: crop, flip, Lab, split.
 
     $$x \mapsto (x - \text{middle}) / \text{half range}$$ for each channel, so that every sRGB colour lies in [-1, 1].
 

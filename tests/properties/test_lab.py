@@ -1,4 +1,4 @@
-"""CIE L*a*b*: published values, neutral greys, the oracle; and CMC's two views of one crop."""
+"""CIE Lab: published values, neutral greys, the oracle; and CMC's two views of one crop."""
 
 from __future__ import annotations
 
