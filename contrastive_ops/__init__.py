@@ -41,17 +41,30 @@ from contrastive_ops.metrics import (
 from contrastive_ops.momentum import cosine_schedule, momentum_update
 from contrastive_ops.norm import SplitBatchNorm2d
 from contrastive_ops.views import (
+    byol_views,
+    cmc_views,
     color_jitter,
+    cpc_patches,
+    dino_views,
     gaussian_blur,
+    instdisc_cifar_view,
+    invaspread_view,
     moco_v1_view,
     moco_v2_view,
+    moco_v3_views,
+    multi_crop,
+    multi_crop_forward,
     normalize,
+    patch_grid,
     random_grayscale,
     random_horizontal_flip,
     random_invert,
     random_resized_crop,
     random_rotation,
     random_solarize,
+    rgb_to_lab,
+    simclr_view,
+    swav_views,
 )
 
 if TYPE_CHECKING:
@@ -98,6 +111,17 @@ __all__ = [
     # views
     "moco_v1_view",
     "moco_v2_view",
+    "moco_v3_views",
+    "instdisc_cifar_view",
+    "invaspread_view",
+    "simclr_view",
+    "swav_views",
+    "byol_views",
+    "dino_views",
+    "cmc_views",
+    "cpc_patches",
+    "multi_crop",
+    "multi_crop_forward",
     "random_resized_crop",
     "random_rotation",
     "random_horizontal_flip",
@@ -107,6 +131,8 @@ __all__ = [
     "random_invert",
     "gaussian_blur",
     "normalize",
+    "rgb_to_lab",
+    "patch_grid",
     # metrics
     "knn_predict",
     "alignment",

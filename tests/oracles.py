@@ -289,3 +289,25 @@ def sinkhorn(scores: Matrix, *, epsilon: float, iterations: int) -> Matrix:
         q = [[x / m for x, m in zip(row, masses, strict=True)] for row in q]
         q = [[x / math.fsum(row) for x in row] for row in q]
     return q
+
+
+def lab(rgb: Vector) -> Vector:
+    """CIE Lab at D65 of one sRGB colour: the transfer curve of IEC 61966-2-1, XYZ, then CIE's cube roots."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb]
+    to_xyz = [
+        [0.4124564, 0.3575761, 0.1804375],
+        [0.2126729, 0.7151522, 0.0721750],
+        [0.0193339, 0.1191920, 0.9503041],
+    ]
+    relative = [dot(row, linear) / dot(row, [1.0, 1.0, 1.0]) for row in to_xyz]
+    x, y, z = (t ** (1 / 3) if t > (6 / 29) ** 3 else t / (3 * (6 / 29) ** 2) + 4 / 29 for t in relative)
+    return [116 * y - 16, 500 * (x - y), 200 * (y - z)]
+
+
+def patches(image: Matrix, size: int, stride: int) -> list[Matrix]:
+    """All squares that lie wholly inside one channel, row by row."""
+    return [
+        [row[left : left + size] for row in image[top : top + size]]
+        for top in range(0, len(image) - size + 1, stride)
+        for left in range(0, len(image[0]) - size + 1, stride)
+    ]

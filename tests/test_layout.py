@@ -25,7 +25,6 @@ COMMUNICATES = ("_group.py", "collectives.py", "testing/")
 LONGEST = 200
 LONGER = {
     "collectives.py": "gather, shuffle and sum share one protocol: agree on sizes first, then move rows as bytes",
-    "views/_color.py": "six short augmentations on one page; more than half is their docstrings",
 }
 TOP = {"torch", "contrastive_ops"}  # what a module may import at its head, besides the standard library
 TOP_IN_TESTING = TOP | {"hypothesis", "pytest"}

@@ -21,6 +21,12 @@ def check_images(images: object, generator: object, *, channels: int | str = "C"
     return checked
 
 
+def check_view(images: object, size: object, generator: object) -> None:
+    """What a recipe takes: colour images (B, 3, H, W) and the side of the view."""
+    check_images(images, generator, channels=3)
+    _checks.is_count("size", size)
+
+
 def check_span(name: str, span: Sequence[float], *, low: float = 0.0, high: float = float("inf")) -> None:
     """A pair (smallest, largest) within [low, high]."""
     if not isinstance(span, Sequence) or len(span) != 2:

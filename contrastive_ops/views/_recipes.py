@@ -1,4 +1,7 @@
-"""The papers' augmentations, in their order. Call one once per view."""
+"""The papers' augmentations whose views are all alike, in their order. Call one once per view.
+
+Without a blur: InstDisc's, InvaSpread's and MoCo v1's; with one: MoCo v2's.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,13 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.views._blur import gaussian_blur
-from contrastive_ops.views._color import color_jitter, normalize, random_grayscale
+from contrastive_ops.views._color import color_jitter, random_grayscale
+from contrastive_ops.views._draw import check_view
 from contrastive_ops.views._geometry import random_horizontal_flip, random_resized_crop
+from contrastive_ops.views._tone import normalize
+
+# the mean and deviation of CIFAR-10's training images, as InstDisc's and InvaSpread's code has them
+_CIFAR_MEAN, _CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
 def moco_v1_view(images: Tensor, *, size: int = 224, generator: torch.Generator | None = None) -> Tensor:
@@ -33,6 +41,7 @@ def moco_v1_view(images: Tensor, *, size: int = 224, generator: torch.Generator 
         "Momentum Contrast" (He et al., 2020), section 3.3, in the order of the authors' code: greyscale comes before
         the jitter, so a grey image gets no colour back.
     """
+    check_view(images, size, generator)
     x = random_resized_crop(images, size=size, scale=(0.2, 1.0), generator=generator)
     x = random_grayscale(x, p=0.2, generator=generator)
     x = color_jitter(x, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.4, generator=generator)
@@ -62,8 +71,73 @@ def moco_v2_view(images: Tensor, *, size: int = 224, generator: torch.Generator 
         "Improved Baselines with Momentum Contrastive Learning" (Chen et al., 2020), section 3: jitter 0.4, 0.4, 0.4,
         0.1 with p = 0.8, greyscale 0.2, blur sigma U(0.1, 2) with p = 0.5.
     """
+    check_view(images, size, generator)
     x = random_resized_crop(images, size=size, scale=(0.2, 1.0), generator=generator)
     x = color_jitter(x, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, p=0.8, generator=generator)
     x = random_grayscale(x, p=0.2, generator=generator)
     x = gaussian_blur(x, sigma=(0.1, 2.0), p=0.5, generator=generator)
     return normalize(random_horizontal_flip(x, generator=generator))
+
+
+def instdisc_cifar_view(images: Tensor, *, size: int = 32, generator: torch.Generator | None = None) -> Tensor:
+    r"""InstDisc's view of CIFAR: crop, jitter of every image, greyscale, and no flip.
+
+    Args:
+        images: (B, 3, H, W) float in [0, 1].
+        size: side of the view, pixels.
+        generator: where all parameters come from.
+
+    Returns:
+        (B, 3, size, size), normalised by CIFAR-10's mean and deviation.
+
+    Raises:
+        ValueError: the wrong shape or size.
+        TypeError: an argument is of the wrong type.
+
+    Example:
+        >>> instdisc_cifar_view(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 3, 32, 32])
+
+    References:
+        "Unsupervised Feature Learning via Non-Parametric Instance Discrimination" (Wu et al., 2018), section 4.1, in
+        the order of the authors' code for CIFAR: jitter before greyscale, where their code for ImageNet
+        (`moco_v1_view`) and the first release of this one have it after, and the flip left out. Crop area (0.2, 1),
+        jitter 0.4 four times, greyscale 0.2.
+    """
+    check_view(images, size, generator)
+    x = random_resized_crop(images, size=size, scale=(0.2, 1.0), generator=generator)
+    x = color_jitter(x, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.4, generator=generator)
+    x = random_grayscale(x, p=0.2, generator=generator)
+    return normalize(x, mean=_CIFAR_MEAN, std=_CIFAR_STD)
+
+
+def invaspread_view(images: Tensor, *, size: int = 32, generator: torch.Generator | None = None) -> Tensor:
+    r"""InvaSpread's view: crop, jitter of every image, greyscale, flip.
+
+    Args:
+        images: (B, 3, H, W) float in [0, 1].
+        size: side of the view, pixels.
+        generator: where all parameters come from.
+
+    Returns:
+        (B, 3, size, size), normalised by CIFAR-10's mean and deviation.
+
+    Raises:
+        ValueError: the wrong shape or size.
+        TypeError: an argument is of the wrong type.
+
+    Example:
+        >>> invaspread_view(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 3, 32, 32])
+
+    References:
+        "Unsupervised Embedding Learning via Invariant and Spreading Instance Feature" (Ye et al., 2019), section 4.1,
+        in the order of the authors' code, which augments both views, where the paper's formula has the image itself
+        as one. They normalise STL-10 (size 96) by CIFAR-10's statistics too.
+    """
+    check_view(images, size, generator)
+    x = random_resized_crop(images, size=size, scale=(0.2, 1.0), generator=generator)
+    x = color_jitter(x, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.4, generator=generator)
+    x = random_grayscale(x, p=0.2, generator=generator)
+    x = random_horizontal_flip(x, generator=generator)
+    return normalize(x, mean=_CIFAR_MEAN, std=_CIFAR_STD)
