@@ -50,6 +50,15 @@ def is_floating(name: str, value: object, *, shape: Sequence[str | int], at_leas
     return tensor
 
 
+def same_rows(**tensors: object) -> None:
+    """Floating-point tensors (B, D), all of the shape and on the device of the first."""
+    (name, first), *others = tensors.items()
+    shape = is_floating(name, first, shape=("B", "D")).shape
+    for other, tensor in others:
+        is_floating(other, tensor, shape=shape)
+        same_device(**{name: first, other: tensor})  # type: ignore[arg-type]  # tensors, as has been checked
+
+
 def is_distribution(name: str, value: object, *, shape: Sequence[str | int]) -> Tensor:
     """A floating-point tensor of `shape`; on CPU also with rows of probabilities, to what half precision rounds."""
     tensor = is_floating(name, value, shape=shape)

@@ -61,9 +61,7 @@ def clip_loss(
         implementations offer two are not.
     """
     process_group = resolve(group)
-    width = _checks.is_floating("image_features", image_features, shape=("B", "D")).shape[1]
-    _checks.is_floating("text_features", text_features, shape=(len(image_features), width))
-    _checks.same_device(image_features=image_features, text_features=text_features)
+    _checks.same_rows(image_features=image_features, text_features=text_features)
     _checks.is_positive("logit_scale", logit_scale, why="it multiplies similarities: pass log_scale.exp()")
     check_options(reduction=reduction, normalize=normalize, block_size=block_size)
     check_rows("image_features", image_features, process_group)

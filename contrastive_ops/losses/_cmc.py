@@ -88,7 +88,4 @@ def _check(views: Sequence[Tensor]) -> None:
         raise TypeError(f"views: expected a list of tensors (B, D), got {_checks.show(views)}")
     if len(views) < 2:
         raise ValueError(f"views: expected at least 2 views to contrast, got {len(views)}")
-    width = _checks.is_floating("views[0]", views[0], shape=("B", "D")).shape[1]
-    for i in range(1, len(views)):
-        _checks.is_floating(f"views[{i}]", views[i], shape=(len(views[0]), width))
-    _checks.same_device(**{f"views[{i}]": views[i] for i in range(len(views))})
+    _checks.same_rows(**{f"views[{i}]": views[i] for i in range(len(views))})

@@ -50,9 +50,7 @@ def distillation_loss(
         multiplies by tau squared, so that the gradient's size does not depend on it.
     """
     process_group = resolve(group)
-    width = _checks.is_floating("student_logits", student_logits, shape=("B", "C")).shape[1]
-    _checks.is_floating("teacher_logits", teacher_logits, shape=(len(student_logits), width))
-    _checks.same_device(student_logits=student_logits, teacher_logits=teacher_logits)
+    _checks.same_rows(student_logits=student_logits, teacher_logits=teacher_logits)
     _checks.is_positive("temperature", temperature, why="logits are divided by it")
     check_options(reduction=reduction)
     check_rows("student_logits", student_logits, process_group)

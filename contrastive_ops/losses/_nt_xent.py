@@ -60,9 +60,7 @@ def nt_xent(
         belongs to the trainer.
     """
     process_group = resolve(group)
-    width = _checks.is_floating("z1", z1, shape=("B", "D")).shape[1]
-    _checks.is_floating("z2", z2, shape=(len(z1), width))
-    _checks.same_device(z1=z1, z2=z2)
+    _checks.same_rows(z1=z1, z2=z2)
     _checks.is_positive("temperature", temperature, why="similarities are divided by it")
     check_options(reduction=reduction, normalize=normalize, block_size=block_size)
     check_rows("z1", z1, process_group)

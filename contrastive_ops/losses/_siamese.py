@@ -103,9 +103,7 @@ def stop_grad_cross_entropy(p: Tensor, z: Tensor, *, reduction: str = "mean", gr
 
 def _reduced(p: Tensor, z: Tensor, loss: Callable[[Tensor, Tensor], Tensor], reduction: str, group: Group) -> Tensor:
     process_group = resolve(group)
-    width = _checks.is_floating("p", p, shape=("B", "D")).shape[1]
-    _checks.is_floating("z", z, shape=(len(p), width))
-    _checks.same_device(p=p, z=z)
+    _checks.same_rows(p=p, z=z)
     check_options(reduction=reduction)
     check_rows("p", p, process_group)
     with full_precision(p.device):

@@ -21,15 +21,12 @@ def check_pairs(**lists: Sequence[Tensor]) -> None:
         raise ValueError(
             f"{second}: expected 1 to {len(predicting)} views, the first ones of {first}, got {len(predicted)}"
         )
-    shape = _checks.is_floating(f"{first}[0]", predicting[0], shape=("B", "P")).shape
-    for i in range(1, len(predicting)):
-        _checks.is_floating(f"{first}[{i}]", predicting[i], shape=shape)
-    for i in range(len(predicted)):
-        _checks.is_distribution(f"{second}[{i}]", predicted[i], shape=shape)
-    _checks.same_device(
+    _checks.same_rows(
         **{f"{first}[{i}]": predicting[i] for i in range(len(predicting))},
         **{f"{second}[{i}]": predicted[i] for i in range(len(predicted))},
     )
+    for i in range(len(predicted)):
+        _checks.is_distribution(f"{second}[{i}]", predicted[i], shape=predicting[0].shape)
 
 
 def mean_over_pairs(logs: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
