@@ -112,9 +112,11 @@ def multi_crop_forward(encoder: Callable[[Tensor], Tensor], crops: Sequence[Tens
     for v, crop in enumerate(crops):
         groups.setdefault((crop.shape[2], crop.shape[3]), []).append(v)
     blocks: dict[int, Tensor] = {}
+    width: int | None = None
     for members in groups.values():
         features = encoder(torch.cat([crops[v] for v in members]))
-        _check_features(features, len(members) * len(crops[0]), blocks)
+        _check_features(features, len(members) * len(crops[0]), width)
+        width = features.shape[1]
         blocks.update(zip(members, features.tensor_split(len(members)), strict=True))
     return torch.cat([blocks[v] for v in range(len(crops))])
 
@@ -137,11 +139,10 @@ def _check_images_of_crops(encoder: object, crops: Sequence[Tensor]) -> None:
             )
 
 
-def _check_features(features: object, rows: int, before: dict[int, Tensor]) -> None:
+def _check_features(features: object, rows: int, width: int | None) -> None:
     """A matrix with one row per image, as wide as those of the resolutions before."""
     if not isinstance(features, Tensor):
         raise TypeError(f"encoder: expected it to return a tensor ({rows}, D), got {_checks.show(features)}")
-    width = next((block.shape[1] for block in before.values()), None)
     if features.ndim != 2 or features.shape[0] != rows or width not in (None, features.shape[1]):
         raise ValueError(
             f"encoder: expected it to return ({rows}, {'D' if width is None else width}), one row per image and the "
