@@ -33,10 +33,11 @@ class MemoryBank(nn.Module):
         TypeError: an argument is of the wrong type.
 
     Example:
-        >>> bank = MemoryBank(3, 2, momentum=0.5)
-        >>> bank.update(torch.tensor([1]), -bank.lookup(torch.tensor([1])) + torch.tensor([[6.0, 8.0]]))
-        >>> bank.lookup(torch.tensor([1]))
-        tensor([[0.6000, 0.8000]])
+        >>> bank, index = MemoryBank(3, 2, momentum=0.5), torch.tensor([1])
+        >>> _ = bank.entries[1].copy_(torch.tensor([1.0, 0.0]))
+        >>> bank.update(index, torch.tensor([[0.0, 1.0]]))
+        >>> bank.lookup(index)
+        tensor([[0.7071, 0.7071]])
 
     References:
         "Unsupervised Feature Learning via Non-Parametric Instance Discrimination" (Wu et al., 2018), section 3.1, with
