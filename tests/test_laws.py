@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import contrastive_ops as co
 from contrastive_ops.testing import run_distributed
 from tests.distributed.world import compare_states, compare_with_one_process
+from tests.fake_gpu import fake_gpu
 from tests.table import TABLE, Row, equal
 
 SIZES = ([8], [4, 4], [5, 3], [7, 1], [5, 3, 0])
@@ -363,3 +365,15 @@ def test_compiles_without_a_graph_break(row: Row) -> None:
     compiled, expected = results
     if not row.random:  # tracing may order draws from the global state otherwise
         torch.testing.assert_close(compiled, expected)
+
+
+@fake_gpu
+@pytest.mark.parametrize("row", [p for p in _having("call") if "waiting" not in p.values[0].why_not])
+def test_nothing_waits_for_the_device(row: Row) -> None:
+    """Fake tensors of a GPU have no values: an operation that reads one, or chooses rows by one, raises."""
+    assert row.call and row.inputs
+    inputs = row.inputs()
+    with FakeTensorMode():
+        given = {name: torch.empty(x.shape, dtype=x.dtype, device="cuda") for name, x in inputs.items()}
+        value = row.call(**given)
+    assert value.device.type == "cuda"

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import contrastive_ops as co
+from tests.fake_gpu import fake_gpu
 
 Step = tuple[str, dict[str, Any]]
 
@@ -268,6 +269,7 @@ def test_the_dtype_is_the_images(name: str, dtype: torch.dtype) -> None:
         assert (view.double() - expected).abs().mean() < limit
 
 
+@fake_gpu
 @pytest.mark.parametrize("name", EVERY)
 def test_nothing_waits_for_a_device(name: str) -> None:
     """Fake tensors of a GPU have no values: reading one, or choosing rows by one, raises."""

@@ -45,6 +45,7 @@ ROWS: tuple[Row, ...] = (
         why_not={
             "reference": "the multiset of rows is the law: distributed/test_collectives.py",
             "compile": "a collective: its routes are worked out on the host",
+            "waiting": "likewise",
         },
     ),
     Row(
@@ -60,6 +61,7 @@ ROWS: tuple[Row, ...] = (
         why_not={
             "reference": "the exact inverse is the law: distributed/test_collectives.py",
             "compile": "a collective: its routes are worked out on the host",
+            "waiting": "likewise",
         },
     ),
 )

@@ -255,5 +255,6 @@ ROWS: tuple[Row, ...] = (
         ),
         compiles=lambda prototypes: prototypes(_K),
         prepare=lambda: (co.Prototypes(3, 4),),
+        why_not={"waiting": "a layer: its weight is real and on the CPU"},
     ),
 )
