@@ -40,6 +40,16 @@ def gradient_scaler(precision: str, device: torch.device) -> torch.amp.GradScale
     return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
 
+def create_optimizer(name: str, net: nn.Module, *, lr: float, weight_decay: float) -> Optimizer:
+    """timm's optimiser of that name (sgd, adamw, lars, lamb), with momentum 0.9 where it has one.
+
+    Biases and the parameters of norms get no weight decay, and no adapted rate from LARS.
+    """
+    from timm.optim import create_optimizer_v2
+
+    return create_optimizer_v2(net, opt=name, lr=lr, weight_decay=weight_decay, momentum=0.9)
+
+
 def update(loss: Tensor, optimizer: Optimizer, scaler: torch.amp.GradScaler, *, lr: float) -> None:
     """Gradients of `loss`, and one step of the optimiser along them; the gradients stay, unscaled, to be looked at."""
     for group in optimizer.param_groups:

@@ -1,0 +1,143 @@
+"""SimCLR: find the other view of an image among all other views of the batch (Chen, Kornblith, Norouzi, Hinton, 2020).
+
+    x = concat(view(images), view(images))              # both views in one forward: they share BN statistics
+    z = normalize(g(f(x)))                              # encoder f, projection head g
+    loss = mean over the 2N rows of cross_entropy(z_a . z / T without z_a, target=other view of a)
+    loss.backward(); update(f, g)
+
+"A Simple Framework for Contrastive Learning of Visual Representations", algorithm 1: negatives are the rows of all
+ranks, BN takes its statistics over all of them, and the head is dropped afterwards.
+
+    python examples/simclr.py                                           # the embedded digits, minutes on a CPU
+    torchrun --nproc-per-node 2 examples/simclr.py
+    torchrun --nproc-per-node 8 examples/simclr.py --preset paper --data folder:/path/to/imagenet
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
+
+import torch
+from _runtime.checkpoint import Checkpoints, seeded_generator
+from _runtime.config import CommonConfig, parse
+from _runtime.data import global_batches, steps_per_epoch
+from _runtime.evaluate import Evaluation
+from _runtime.launch import Run, launch
+from _runtime.log import RunLog, start_folder
+from _runtime.models import create_encoder, health
+from _runtime.norm import synchronise_norms
+from _runtime.optimise import (
+    autocast, average, averaged_weights, create_optimizer, distribute, gradient_scaler, update,
+)  # fmt: skip
+from _runtime.plots import save_views
+from _runtime.results import finish
+from _runtime.sources import load_images
+from _runtime.views import digits_v2_view, to_float
+from torch import Tensor, nn
+
+import contrastive_ops as co
+
+VIEWS: dict[str, Callable[..., Tensor]] = {"digits": digits_v2_view, "simclr": co.simclr_view}
+
+
+@dataclass(frozen=True)
+class Config(CommonConfig):
+    """SimCLR's own numbers; the defaults are the preset digits."""
+
+    epochs: int = 35  # passes over the training images
+    batch_size: int = 128  # images a step, over all ranks together; twice as many rows
+    lr: float = 2e-3  # the peak learning rate
+    views: Literal["digits", "simclr"] = "digits"  # the recipe of augmentation
+    dim: int = 128  # width of the embedding
+    hidden_dim: int = 256  # width inside the head
+    temperature: float = 0.2  # T of the loss
+    optimizer: Literal["adamw", "lars"] = "adamw"  # of timm
+    weight_decay: float = 1e-2  # of all parameters but biases and norms
+    warmup: float = 0.05  # part of the run in which the learning rate rises from 0
+
+
+DIGITS = Config()
+PAPER = replace(
+    DIGITS, data="folder:imagenet", views="simclr", encoder="resnet50", image_size=224, epochs=100, batch_size=4096,
+    lr=4.8, hidden_dim=2048, temperature=0.1, optimizer="lars", weight_decay=1e-6, warmup=0.1, workers=16,
+)  # fmt: skip
+PRESETS = {"digits": DIGITS, "paper": PAPER}
+
+
+def main(run: Run, config: Config) -> None:
+    """Builds the network, trains, evaluates each epoch, and leaves a run folder."""
+    folder = start_folder(config, run)
+    train, test = load_images(config.data, size=config.image_size, evaluate_on=config.evaluate_on, device=run.device)
+    evaluation = Evaluation(train, test, config, run)
+    view = partial(VIEWS[config.views], size=config.image_size)
+
+    torch.manual_seed(config.seed)  # the same weights on every rank
+    encoder = create_encoder(config.encoder)
+    head = co.projection_mlp(
+        encoder.num_features, config.hidden_dim, config.dim, bias=False, last_bias=False, last_norm=nn.BatchNorm1d
+    )
+    net = nn.Sequential(OrderedDict(encoder=encoder, head=head)).to(run.device, memory_format=torch.channels_last)
+    if config.compile:
+        net.encoder.compile()
+    model = distribute(synchronise_norms(net, run), run)
+
+    optimizer = create_optimizer(config.optimizer, net, lr=config.lr, weight_decay=config.weight_decay)
+    precision, scaler = autocast(config.precision, run.device), gradient_scaler(config.precision, run.device)
+    averaged = average(encoder, config.ema_decay)
+    chance = math.log(2 * config.batch_size - 1)
+    monitor = co.CollapseMonitor(config.dim, chance_loss=chance, chance_name="ln(2N-1)").to(run.device)
+
+    generator = seeded_generator(config.seed, run)  # from here on each rank draws its own numbers
+    parts = {"net": net, "optimizer": optimizer, "scaler": scaler, "averaged": averaged, "monitor": monitor}
+    checkpoints = Checkpoints(config, run, parts, generator)
+    step, seconds = checkpoints.resume() if config.resume else (0, 0.0)
+    epoch_steps = steps_per_epoch(len(train), config.batch_size)
+    steps = config.epochs * epoch_steps
+    log = RunLog(config, run, total_steps=steps, step=step, seconds=seconds)
+    if step == 0:
+        log.evaluate(0, {"epoch": 0, "knn": evaluation.knn(encoder), "baselines": evaluation.baselines()})
+
+    for epoch in range(step // epoch_steps, config.epochs):
+        order = global_batches(len(train), batch_size=config.batch_size, seed=config.seed, epoch=epoch)
+        for pixels, _, _ in train.read(order[step % epoch_steps :], run=run, workers=config.workers):
+            if run.stop_requested() or step == config.max_steps > 0:
+                checkpoints.save(step, log)
+                return log.stop(step)
+
+            images = to_float(pixels)
+            x1, x2 = view(images, generator=generator), view(images, generator=generator)
+            with precision:
+                z1, z2 = model(torch.cat([x1, x2])).float().chunk(2)
+            log.require_finite(step + 1, z1)
+            loss = co.nt_xent(z1, z2, temperature=config.temperature)
+            lr = co.cosine_schedule(step, steps, config.lr, 0.0, warmup_steps=config.warmup * steps)
+            update(loss, optimizer, scaler, lr=lr)
+            if averaged:
+                averaged.update()
+
+            step += 1
+            monitor.update(z1, loss)
+            log.train(step, {"loss": loss, "lr": lr, **health(net, z1)}, images=len(images))
+            if step == 1 and run.is_main:
+                save_views(folder / "views.png", images, [x1, x2])
+            checkpoints.save_now_and_then(step, log)
+
+        with averaged_weights(averaged):
+            values = {"epoch": epoch + 1, "knn": evaluation.knn(encoder)}
+        log.evaluate(step, values, warnings=monitor.report())
+        checkpoints.save(step, log)
+
+    with averaged_weights(averaged):
+        finish(
+            "simclr", encoder, evaluation, log,
+            config=config, run=run, dim=config.dim, chance=chance, warnings=monitor.report(),
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    launch(main, parse("simclr", PRESETS))
