@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from contrastive_ops.testing._violation import Broken, LawViolation, as_text, named
+from contrastive_ops.testing._violation import Broken, LawViolation, as_text, named, numbered
 
 Loss: TypeAlias = Callable[..., Tensor]
 Inputs: TypeAlias = Sequence[Tensor]
@@ -29,7 +29,8 @@ def law(check: Law) -> Law:
         except (LawViolation, KeyboardInterrupt):
             raise
         except Exception as error:
-            raise violation(judged, named(example), in_short(error), "no error") from error
+            given = numbered(example) if isinstance(example, list) else named(example)
+            raise violation(judged, given, in_short(error), "no error") from error
 
     return judged
 

@@ -29,6 +29,7 @@ def check_holder(
     update: Callable[[Any, Tensor], object],
     dim: int,
     read: Callable[[Any], object] | None = None,
+    max_rows: int | None = None,
     laws: Sequence[Law] = HOLDER,
     max_examples: int = 25,
     world_sizes: Sequence[int] = (2, 3),
@@ -41,6 +42,7 @@ def check_holder(
         update: `update(module, rows)`, what changes the state.
         dim: width of the rows that `update` takes, float32 tensors (B, dim) of any B from 1 on (from 0 on some rank).
         read: `read(module)`, what looks at the state; for the laws of `laws.FIFO` the rows held, (K, dim).
+        max_rows: rows of the largest batch; None is two more than `read` shows, or 7.
         laws: what to hold it to, `laws.HOLDER` or `laws.FIFO`; without other processes: `laws.LOCAL_HOLDER`.
         max_examples: examples drawn for each law that runs in this process.
         world_sizes: numbers of processes for `same_on_every_rank`, into which `make`, `update` and `read` are pickled.
@@ -61,6 +63,8 @@ def check_holder(
         if not callable(value):
             raise TypeError(f"{name}: expected a function, got {show(value)}")
     is_count("dim", dim)
+    if max_rows is not None:
+        is_count("max_rows", max_rows)
     is_positive("timeout", timeout)
     check_laws(laws, max_examples)
     if first_in_first_out in laws and read is None:
@@ -68,8 +72,8 @@ def check_holder(
     holder = Holder(make, update, read)
     if same_on_every_rank in laws:
         _check_picklable(holder)
-    rows = _ROWS if read is None or not isinstance(held := read(make()), Tensor) else len(held) + 2
-    batch = embeddings(rows=(1, rows), dim=dim, dtypes=(torch.float32,), layouts=("contiguous",))
+    rows = (1, _most(holder) if max_rows is None else max_rows)
+    batch = embeddings(rows=rows, dim=dim, dtypes=(torch.float32,), layouts=("contiguous",))
     batches = st.lists(batch, min_size=1, max_size=_BATCHES)
     found = {
         judge: smallest(judge, holder, batches, max_examples) for judge in laws if judge is not same_on_every_rank
@@ -78,6 +82,12 @@ def check_holder(
         examples = [list(example) for example in few(batches.map(tuple))]
         found[same_on_every_rank] = judge_holder(holder, examples, world_sizes=world_sizes, timeout=timeout)
     raise_broken(make, laws, found)
+
+
+def _most(holder: Holder) -> int:
+    """More than are held, so that a batch may be larger than the queue."""
+    held = holder.read(holder.make()) if holder.read is not None else None
+    return len(held) + 2 if isinstance(held, Tensor) and held.ndim else _ROWS
 
 
 def _check_picklable(holder: Holder) -> None:
