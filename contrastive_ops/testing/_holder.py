@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from contrastive_ops._checks import is_count, is_positive, show
 from contrastive_ops.testing._evaluate import Law, in_short
 from contrastive_ops.testing._search import check_laws, few, raise_broken, smallest
-from contrastive_ops.testing._shared_state import judge_holder
+from contrastive_ops.testing._shared_state import LAWS, judge_holder
 from contrastive_ops.testing._state import Holder
 from contrastive_ops.testing._world import TIMEOUT
-from contrastive_ops.testing.laws import HOLDER, first_in_first_out, same_on_every_rank
+from contrastive_ops.testing.laws import HOLDER, first_in_first_out
 from contrastive_ops.testing.strategies import embeddings
 
 _BATCHES = 4  # at most, one after another
@@ -70,17 +70,15 @@ def check_holder(
     if first_in_first_out in laws and read is None:
         raise ValueError("read: expected a function that returns the rows held, as first_in_first_out asks; got None")
     holder = Holder(make, update, read)
-    if same_on_every_rank in laws:
+    if any(judge in LAWS for judge in laws):
         _check_picklable(holder)
     rows = (1, _most(holder) if max_rows is None else max_rows)
     batch = embeddings(rows=rows, dim=dim, dtypes=(torch.float32,), layouts=("contiguous",))
     batches = st.lists(batch, min_size=1, max_size=_BATCHES)
-    found = {
-        judge: smallest(judge, holder, batches, max_examples) for judge in laws if judge is not same_on_every_rank
-    }
-    if same_on_every_rank in laws:
-        examples = [list(example) for example in few(batches.map(tuple))]
-        found[same_on_every_rank] = judge_holder(holder, examples, world_sizes=world_sizes, timeout=timeout)
+    found = {judge: smallest(judge, holder, batches, max_examples) for judge in laws if judge not in LAWS}
+    for judge in [judge for judge in laws if judge in LAWS]:
+        examples = [list(example) for example in few(batches.map(tuple), least=1)]
+        found[judge] = judge_holder(judge, holder, examples, world_sizes=world_sizes, timeout=timeout)
     raise_broken(make, laws, found)
 
 

@@ -38,7 +38,7 @@ def smallest(judge: Law, subject: Any, examples: st.SearchStrategy[Any], max_exa
     return None
 
 
-def few(examples: st.SearchStrategy[tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
+def few(examples: st.SearchStrategy[tuple[Tensor, ...]], *, least: int = 2) -> list[tuple[Tensor, ...]]:
     """Two examples for each of the smallest numbers of rows: one that shows most, and the last one drawn."""
     drawn: dict[int, list[tuple[Tensor, ...]]] = {}
 
@@ -48,7 +48,7 @@ def few(examples: st.SearchStrategy[tuple[Tensor, ...]]) -> list[tuple[Tensor, .
         drawn.setdefault(len(example[0]), []).append(tuple(example))
 
     collect()
-    sizes = sorted(rows for rows in drawn if rows > 1)[:_SIZES] or sorted(drawn)
+    sizes = sorted(rows for rows in drawn if rows >= least)[:_SIZES] or sorted(drawn)
     return [example for rows in sizes for example in (min(drawn[rows], key=_obscurity), drawn[rows][-1])]
 
 

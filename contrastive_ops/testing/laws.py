@@ -18,7 +18,7 @@ from contrastive_ops.testing._invariances import (
     view_swap,
 )
 from contrastive_ops.testing._numerics import finite, gradient, precision, zero_rows
-from contrastive_ops.testing._shared_state import same_on_every_rank
+from contrastive_ops.testing._shared_state import even_same_on_every_rank, same_on_every_rank
 from contrastive_ops.testing._state import (
     Holder,
     copies_are_apart,
@@ -40,6 +40,7 @@ __all__ = [
     "copies_are_apart",
     "deterministic",
     "eval_never_mutates",
+    "even_same_on_every_rank",
     "even_world_size_gradient",
     "even_world_size_value",
     "finite",
@@ -80,5 +81,6 @@ ALL: tuple[Law, ...] = (view_swap, *WITH_NEGATIVES, *EVEN_WORLD)
 # for modules that remember (`check_holder`)
 LOCAL_HOLDER: tuple[Law, ...] = (resumes, persistent_in_place, eval_never_mutates, copies_are_apart)
 HOLDER: tuple[Law, ...] = (*LOCAL_HOLDER, same_on_every_rank)
+EVEN_HOLDER: tuple[Law, ...] = (*LOCAL_HOLDER, even_same_on_every_rank)
 # for queues: with `read`, the rows held
 FIFO: tuple[Law, ...] = (first_in_first_out, *HOLDER)

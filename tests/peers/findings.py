@@ -56,7 +56,7 @@ def table(findings: list[Finding]) -> str:
     """The page's table, a heading for each library."""
     lines: list[str] = []
     for library in dict.fromkeys(finding.subject.library for finding in findings):
-        lines += [f"### {library} {version(library)}", "", "| what | keeps | breaks | remark |", "|---|---|---|---|"]
+        lines += [f"## {library} {version(library)}", "", "| what | keeps | breaks | remark |", "|---|---|---|---|"]
         lines += [finding.row() for finding in findings if finding.subject.library == library] + [""]
     return "\n".join(lines)
 

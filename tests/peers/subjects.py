@@ -102,7 +102,7 @@ SIMILARITY = (*laws.SIMILARITY, *WORLDS)
 NT_XENT = (laws.view_swap, *laws.LOCAL, *WORLDS)
 SCORES = (laws.permutation, laws.finite, *laws.BEHAVIOUR, *WORLDS)
 # what is updated by a call of its own, in evaluation mode too: that the caller decides is no fault
-ON_DEMAND = tuple(law for law in laws.HOLDER if law is not laws.eval_never_mutates)
+ON_DEMAND = tuple(law for law in (*laws.HOLDER, laws.even_same_on_every_rank) if law is not laws.eval_never_mutates)
 
 SUBJECTS = (
     Subject(

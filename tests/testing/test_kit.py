@@ -24,6 +24,7 @@ def rows_held(queue: co.NegativeQueue) -> Tensor:
 
 
 SLOW = pytest.mark.slow  # every start of processes imports torch in each of them
+EVEN = laws.even_same_on_every_rank
 FEW = 12  # examples a law is given here; `-m slow` has the default number
 
 # our own losses and modules: one line for each
@@ -237,6 +238,12 @@ def test_each_faulty_center_breaks_its_law(make: Callable[[], nn.Module], broken
 def test_ranks_that_differ_are_caught(make: Callable[[], nn.Module], update: Any, broken: set[str]) -> None:
     kept = [laws.same_on_every_rank]
     assert broken_by(check_holder, make, update=update, dim=2, laws=kept, world_sizes=[2]) == broken
+
+
+@pytest.mark.slow
+def test_a_mean_of_local_means_is_right_for_even_batches_only() -> None:
+    for make, broken in ((faulty_holders.MeanOfLocalMeans, set()), (faulty_holders.LocalMean, {EVEN.__name__})):
+        assert broken_by(check_holder, make, update=make.update, dim=2, laws=[EVEN], world_sizes=[2]) == broken
 
 
 # bad calls -----------------------------------------------------------------------------------------------------------
