@@ -25,7 +25,7 @@ def rows_held(queue: co.NegativeQueue) -> Tensor:
 
 SLOW = pytest.mark.slow  # every start of processes imports torch in each of them
 EVEN = laws.even_same_on_every_rank
-FEW = 12  # examples a law is given here; `-m slow` has the default number
+FEW = 8  # examples a law is given here; `-m slow` has the default number
 
 # our own losses and modules: one line for each
 LOSSES = {
