@@ -21,7 +21,7 @@ FIFO = (laws.first_in_first_out, *laws.LOCAL_HOLDER)
 
 SLOW = pytest.mark.slow  # every start of processes imports torch in each of them
 EVEN = laws.even_same_on_every_rank
-FEW = 12  # examples a law is given here; `-m slow` has the default number
+FEW = 8  # examples a law is given here; `-m slow` has the default number
 
 
 def broken_by(check: Callable[..., None], *args: Any, **options: Any) -> set[str]:
