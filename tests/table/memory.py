@@ -204,7 +204,10 @@ ROWS: tuple[Row, ...] = (
         rows=("index", "z"),
         holder=_bank,
         verb=_bank_step,
-        read=lambda bank: (bank.lookup(torch.arange(3)), bank.sample(2, 2)),
+        read=lambda bank: (
+            bank.lookup(torch.arange(3)),
+            bank.sample(2, 2, generator=torch.Generator().manual_seed(0)),
+        ),
         feed=_fed_bank,
         random=_bank_drawn,
         bad=_BAD_BANK,
