@@ -30,14 +30,15 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from _runtime.begin import begin
 from _runtime.checkpoint import Checkpoints, seeded_generator
 from _runtime.config import CommonConfig, parse
-from _runtime.data import global_batches, steps_per_epoch
+from _runtime.data import global_batches
 from _runtime.evaluate import Evaluation
 from _runtime.launch import Run, launch
-from _runtime.log import RunLog, start_folder
+from _runtime.log import start_folder
 from _runtime.models import create_encoder, health
-from _runtime.optimise import autocast, average, averaged_weights, distribute, gradient_scaler, step_schedule, update
+from _runtime.optimise import average, averaged_weights, distribute, mixed_precision, step_schedule, update
 from _runtime.plots import save_views
 from _runtime.results import finish
 from _runtime.sources import load_images
@@ -106,7 +107,7 @@ def main(run: Run, config: Config) -> None:  # noqa: PLR0915 (the method from to
 
     trained = [p for p in (*online.parameters(), *target.parameters()) if p.requires_grad]
     optimizer = torch.optim.SGD(trained, config.lr, momentum=0.9, weight_decay=config.weight_decay)
-    precision, scaler = autocast(config.precision, run.device), gradient_scaler(config.precision, run.device)
+    precision, scaler = mixed_precision(config.precision, run.device)
     averaged = average(encoder, config.ema_decay)
     chance = math.log1p(config.queue_size)
     monitor = co.CollapseMonitor(config.dim, chance_loss=chance, chance_name="ln(1+K)", floor_loss=0.0).to(run.device)
@@ -114,12 +115,7 @@ def main(run: Run, config: Config) -> None:  # noqa: PLR0915 (the method from to
     generator = seeded_generator(config.seed, run)  # from here on each rank draws its own numbers
     parts = {"online": online, "target": target, "queue": queue, "optimizer": optimizer, "scaler": scaler}
     checkpoints = Checkpoints(config, run, {**parts, "averaged": averaged, "monitor": monitor}, generator)
-    step, seconds = checkpoints.resume() if config.resume else (0, 0.0)
-    epoch_steps = steps_per_epoch(len(train), config.batch_size)
-    steps = config.epochs * epoch_steps
-    log = RunLog(config, run, total_steps=steps, step=step, seconds=seconds)
-    if step == 0:
-        log.evaluate(0, {"epoch": 0, "knn": evaluation.knn(encoder), "baselines": evaluation.baselines()})
+    log, step, epoch_steps, steps = begin(config, run, checkpoints, evaluation, encoder, images=len(train))
 
     for epoch in range(step // epoch_steps, config.epochs):
         order = global_batches(len(train), batch_size=config.batch_size, seed=config.seed, epoch=epoch)

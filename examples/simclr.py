@@ -23,17 +23,16 @@ from functools import partial
 from typing import Literal
 
 import torch
+from _runtime.begin import begin
 from _runtime.checkpoint import Checkpoints, seeded_generator
 from _runtime.config import CommonConfig, parse
-from _runtime.data import global_batches, steps_per_epoch
+from _runtime.data import global_batches
 from _runtime.evaluate import Evaluation
 from _runtime.launch import Run, launch
-from _runtime.log import RunLog, start_folder
+from _runtime.log import start_folder
 from _runtime.models import create_encoder, health
-from _runtime.norm import synchronise_norms
-from _runtime.optimise import (
-    autocast, average, averaged_weights, create_optimizer, distribute, gradient_scaler, update,
-)  # fmt: skip
+from _runtime.norm import scale_only_norm, synchronise_norms
+from _runtime.optimise import average, averaged_weights, create_optimizer, distribute, mixed_precision, update
 from _runtime.plots import save_views
 from _runtime.results import finish
 from _runtime.sources import load_images
@@ -79,7 +78,7 @@ def main(run: Run, config: Config) -> None:
     torch.manual_seed(config.seed)  # the same weights on every rank
     encoder = create_encoder(config.encoder)
     head = co.projection_mlp(
-        encoder.num_features, config.hidden_dim, config.dim, bias=False, last_bias=False, last_norm=nn.BatchNorm1d
+        encoder.num_features, config.hidden_dim, config.dim, bias=False, last_bias=False, last_norm=scale_only_norm
     )
     net = nn.Sequential(OrderedDict(encoder=encoder, head=head)).to(run.device, memory_format=torch.channels_last)
     if config.compile:
@@ -87,7 +86,7 @@ def main(run: Run, config: Config) -> None:
     model = distribute(synchronise_norms(net, run), run)
 
     optimizer = create_optimizer(config.optimizer, net, lr=config.lr, weight_decay=config.weight_decay)
-    precision, scaler = autocast(config.precision, run.device), gradient_scaler(config.precision, run.device)
+    precision, scaler = mixed_precision(config.precision, run.device)
     averaged = average(encoder, config.ema_decay)
     chance = math.log(2 * config.batch_size - 1)
     monitor = co.CollapseMonitor(config.dim, chance_loss=chance, chance_name="ln(2N-1)").to(run.device)
@@ -95,12 +94,7 @@ def main(run: Run, config: Config) -> None:
     generator = seeded_generator(config.seed, run)  # from here on each rank draws its own numbers
     parts = {"net": net, "optimizer": optimizer, "scaler": scaler, "averaged": averaged, "monitor": monitor}
     checkpoints = Checkpoints(config, run, parts, generator)
-    step, seconds = checkpoints.resume() if config.resume else (0, 0.0)
-    epoch_steps = steps_per_epoch(len(train), config.batch_size)
-    steps = config.epochs * epoch_steps
-    log = RunLog(config, run, total_steps=steps, step=step, seconds=seconds)
-    if step == 0:
-        log.evaluate(0, {"epoch": 0, "knn": evaluation.knn(encoder), "baselines": evaluation.baselines()})
+    log, step, epoch_steps, steps = begin(config, run, checkpoints, evaluation, encoder, images=len(train))
 
     for epoch in range(step // epoch_steps, config.epochs):
         order = global_batches(len(train), batch_size=config.batch_size, seed=config.seed, epoch=epoch)

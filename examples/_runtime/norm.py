@@ -25,6 +25,13 @@ def synchronise_norms(net: nn.Module, run: Run) -> nn.Module:
     return net
 
 
+def scale_only_norm(dim: int) -> nn.BatchNorm1d:
+    """Batch norm with gamma and without beta, the last layer of SimCLR's head."""
+    norm = nn.BatchNorm1d(dim)
+    norm.register_parameter("bias", None)
+    return norm
+
+
 class GatheredBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch norm of (B, C) or (B, C, H, W) whose training statistics are those of the rows of all ranks."""
 
@@ -45,8 +52,10 @@ class GatheredBatchNorm(nn.modules.batchnorm._BatchNorm):
         shape = [1, -1, *[1] * (input.ndim - 2)]
         scale = (variance + self.eps).rsqrt()
         shift = -mean * scale
-        if self.affine:
-            scale, shift = scale * self.weight, shift * self.weight + self.bias
+        if self.weight is not None:
+            scale, shift = scale * self.weight, shift * self.weight
+        if self.bias is not None:
+            shift = shift + self.bias
         return (input.float() * scale.view(shape) + shift.view(shape)).to(input.dtype)
 
     def _check_input_dim(self, input: Tensor) -> None:

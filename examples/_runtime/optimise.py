@@ -28,16 +28,12 @@ def distribute(net: nn.Module, run: Run) -> nn.Module:
         return nn.parallel.DistributedDataParallel(net, device_ids=devices, broadcast_buffers=False)
 
 
-def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """The context of the forward pass. It may be entered again and again."""
+def mixed_precision(precision: str, device: torch.device) -> tuple[torch.autocast, torch.amp.GradScaler]:
+    """The context of the forward pass, which may be entered again and again, and what scales the loss in fp16."""
     if precision == "fp16" and device.type == "cpu":
         raise ValueError("--precision: fp16 needs a GPU, got device cpu; use bf16 or fp32")
-    return torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "fp32")
-
-
-def gradient_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
-    """Scales the loss in fp16, and does nothing in any other precision."""
-    return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+    context = torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "fp32")
+    return context, torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
 
 def create_optimizer(name: str, net: nn.Module, *, lr: float, weight_decay: float) -> Optimizer:
