@@ -36,12 +36,16 @@ from _runtime.optimise import average, averaged_weights, create_optimizer, distr
 from _runtime.plots import save_views
 from _runtime.results import finish
 from _runtime.sources import load_images
-from _runtime.views import digits_v2_view, to_float
+from _runtime.views import digits_v2_view, to_float, unchanged_view
 from torch import Tensor, nn
 
 import contrastive_ops as co
 
-VIEWS: dict[str, Callable[..., Tensor]] = {"digits": digits_v2_view, "simclr": co.simclr_view}
+VIEWS: dict[str, Callable[..., Tensor]] = {
+    "digits": digits_v2_view,
+    "simclr": co.simclr_view,
+    "none": unchanged_view,
+}
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Config(CommonConfig):
     epochs: int = 35  # passes over the training images
     batch_size: int = 128  # images a step, over all ranks together; twice as many rows
     lr: float = 2e-3  # the peak learning rate
-    views: Literal["digits", "simclr"] = "digits"  # the recipe of augmentation
+    views: Literal["digits", "simclr", "none"] = "digits"  # the recipe of augmentation
     dim: int = 128  # width of the embedding
     hidden_dim: int = 256  # width inside the head
     temperature: float = 0.2  # T of the loss

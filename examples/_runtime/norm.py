@@ -38,7 +38,8 @@ class GatheredBatchNorm(nn.modules.batchnorm._BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
-        x = input.float().transpose(0, 1).flatten(1)  # (C, values)
+        wide = input if input.dtype == torch.float64 else input.float()
+        x = wide.transpose(0, 1).flatten(1)  # (C, values)
         count = x.new_tensor([float(x.shape[1])])
         mean = x.mean(1) if x.shape[1] else x.sum(1)
         spread = (x - mean.unsqueeze(1)).square().sum(1)
@@ -56,7 +57,7 @@ class GatheredBatchNorm(nn.modules.batchnorm._BatchNorm):
             scale, shift = scale * self.weight, shift * self.weight
         if self.bias is not None:
             shift = shift + self.bias
-        return (input.float() * scale.view(shape) + shift.view(shape)).to(input.dtype)
+        return (wide * scale.view(shape) + shift.view(shape)).to(input.dtype)
 
     def _check_input_dim(self, input: Tensor) -> None:
         """Any number of dimensions from two."""

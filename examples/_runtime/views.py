@@ -45,6 +45,11 @@ def digits_v1_view(images: Tensor, *, size: int, generator: torch.Generator | No
     return normalize(x, mean=MEAN, std=STD)
 
 
+def unchanged_view(images: Tensor, *, size: int, generator: torch.Generator | None = None) -> Tensor:
+    """No augmentation: a control. Nothing is drawn, so any number of processes see the same views."""
+    return plain_view(images, size=size)
+
+
 def to_float(images: Tensor) -> Tensor:
     """uint8 images as floats in [0, 1]."""
     return images.float().div_(255)

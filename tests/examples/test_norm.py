@@ -1,0 +1,48 @@
+"""Batch norm over the batches of all ranks, on CPUs: what one process with all rows computes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from contrastive_ops.testing import run_distributed
+from tests.examples.conftest import EXAMPLES  # noqa: F401 (puts the examples on the path)
+
+
+def _step(norm: nn.Module, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    x = x.clone().requires_grad_()
+    y = norm(x)
+    (y * weights).sum().backward()
+    assert x.grad is not None
+    return y.detach(), x.grad
+
+
+def compare(rank: int, sizes: list[int], shape: tuple[int, ...]) -> float:
+    """Largest difference of outputs, gradients and running statistics from one process's."""
+    from _runtime.launch import Run
+    from _runtime.norm import synchronise_norms
+
+    generator = torch.Generator().manual_seed(0)
+    make = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
+    alone = make(shape[0]).double()
+    shared = synchronise_norms(make(shape[0]).double(), Run(rank, rank, len(sizes), torch.device("cpu")))
+    mine, error = slice(sum(sizes[:rank]), sum(sizes[: rank + 1])), 0.0
+    for _ in range(2):
+        x, weights = (torch.randn(sum(sizes), *shape, generator=generator, dtype=torch.float64) + 3 for _ in range(2))
+        expected = _step(alone, x, weights)
+        observed = _step(shared, x[mine], weights[mine])
+        error = max([error, *((a - b[mine]).abs().max().item() for a, b in zip(observed, expected, strict=True))])
+    for parameter in shared.parameters():
+        assert parameter.grad is not None
+        dist.all_reduce(parameter.grad)
+    pairs = zip(shared.parameters(), alone.parameters(), strict=True)
+    error = max([error, *((a.grad - b.grad).abs().max().item() for a, b in pairs)])
+    states = zip(shared.state_dict().values(), alone.state_dict().values(), strict=True)
+    return max([error, *((a - b).abs().max().item() for a, b in states)])
+
+
+@pytest.mark.parametrize(("sizes", "shape"), [([4, 4], (3,)), ([5, 2], (3, 4, 4))])
+def test_two_processes_normalise_as_one(sizes: list[int], shape: tuple[int, ...]) -> None:
+    assert max(run_distributed(compare, len(sizes), sizes, shape)) < 1e-10

@@ -1,0 +1,22 @@
+"""The trainers and how each runs a few steps on tiny data: a new trainer is one line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """One file of `examples/` and the flags of a quick run."""
+
+    name: str
+    flags: tuple[str, ...] = ()
+    paper: tuple[str, ...] = ()  # besides --preset paper: what makes one step of it possible on a CPU
+    invariant: tuple[str, ...] = ()  # flags under which one and two processes must agree; empty: BN of each rank's own
+    needs: dict[str, str] = field(default_factory=dict)  # law -> why it does not apply
+
+
+TRAINERS = (
+    Trainer("moco", ("--queue-size", "64"), paper=("--queue-size", "64", "--bn-splits", "1")),
+    Trainer("simclr", invariant=("--views", "none")),
+)
