@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,6 @@ class Trainer:
     flags: tuple[str, ...] = ()
     paper: tuple[str, ...] = ()  # besides --preset paper: what makes one step of it possible on a CPU
     invariant: tuple[str, ...] = ()  # flags under which one and two processes must agree; empty: BN of each rank's own
-    needs: dict[str, str] = field(default_factory=dict)  # law -> why it does not apply
 
 
 TRAINERS = (
