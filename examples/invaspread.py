@@ -108,7 +108,7 @@ def main(run: Run, config: Config) -> None:
     averaged = average(encoder, config.ema_decay)
     others = 2 * config.batch_size - 1
     chance = math.log(others) + (others - 1) * math.log(others / (others - 1))  # where all rows are equal
-    monitor = co.CollapseMonitor(config.dim, chance_loss=chance, chance_name="ln(2N-1) + 1").to(run.device)
+    monitor = co.CollapseMonitor(config.dim, chance_loss=chance).to(run.device)
 
     generator = seeded_generator(config.seed, run)  # from here on each rank draws its own numbers
     parts = {"net": net, "optimizer": optimizer, "scaler": scaler, "averaged": averaged, "monitor": monitor}

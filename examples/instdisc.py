@@ -1,0 +1,181 @@
+"""InstDisc: each image a class of its own, told apart by a memory bank of embeddings (Wu, Xiong, Yu, Lin, 2018).
+
+    v = normalize(g(f(view(x))))                              # one view of each image; encoder f, linear head g
+    m, noise = bank[index of x], K random entries of the bank for each image
+    Z = n * mean exp(v . noise / T)                           # from the first batch, a constant from then on
+    P(b) = exp(v . b / T) / Z;  h(b) = P(b) / (P(b) + K / n)  # is b the entry of x, or noise?
+    loss = -log h(m) - sum over the noise of log(1 - h(b)) + lambda * |v - m|^2
+    loss.backward(); update(f, g)
+    bank[index of x] = normalize(0.5 * m + 0.5 * v)           # v from before the update
+
+"Unsupervised Feature Learning via Non-Parametric Instance Discrimination", equations 4 to 9. The released code has no
+proximal term (lambda): the bank's momentum stands in for it. `--loss softmax` is their full softmax over all n
+entries, -log(exp(v . m / T) / sum exp(v . entry / T)), with which the code trains CIFAR-10. On every rank the noise is
+drawn anew; Z and the bank are the same.
+
+With a constant Z the digits' kNN was still at chance after 17 epochs of 80, and the loss above that of guessing: it
+seems that the push away from the bank, which nothing bounds then, drives all v off the bank's mean direction, where the
+bank follows them an epoch later. In that preset Z therefore follows the network, as an average over the batches.
+
+    python examples/instdisc.py                                         # the embedded digits, minutes on a CPU
+    torchrun --nproc-per-node 2 examples/instdisc.py --loss softmax
+    torchrun --nproc-per-node 8 examples/instdisc.py --preset paper --data folder:/path/to/imagenet
+    python examples/instdisc.py --preset paper-cifar --data cifar10:/path/to/cifar-10-python.tar.gz
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from _runtime.begin import begin
+from _runtime.checkpoint import Checkpoints, seeded_generator
+from _runtime.config import CommonConfig, parse
+from _runtime.data import global_batches
+from _runtime.evaluate import Evaluation
+from _runtime.launch import Run, launch
+from _runtime.log import start_folder
+from _runtime.models import create_encoder, health
+from _runtime.optimise import average, averaged_weights, distribute, mixed_precision, step_schedule, update
+from _runtime.plots import save_views
+from _runtime.results import finish
+from _runtime.sources import load_images
+from _runtime.views import digits_v1_view, digits_v2_view, to_float
+from torch import Tensor, nn
+
+import contrastive_ops as co
+
+VIEWS: dict[str, Callable[..., Tensor]] = {
+    "digits-v1": digits_v1_view,
+    "digits-v2": digits_v2_view,
+    "imagenet": co.moco_v1_view,  # which took it from here
+    "cifar": co.instdisc_cifar_view,
+}
+SCHEDULES: dict[str, Callable[..., float]] = {"cosine": partial(co.cosine_schedule, end=0.0), "step": step_schedule}
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adamw": torch.optim.AdamW,
+    "sgd": partial(torch.optim.SGD, momentum=0.9),
+}
+
+
+@dataclass(frozen=True)
+class Config(CommonConfig):
+    """InstDisc's own numbers; the defaults are the preset digits."""
+
+    epochs: int = 100  # passes over the training images; an image is compared with itself once in each
+    batch_size: int = 64  # images a step, over all ranks together
+    lr: float = 2e-3  # the peak learning rate
+    views: Literal["digits-v1", "digits-v2", "imagenet", "cifar"] = "digits-v2"  # the recipe of augmentation
+    dim: int = 128  # width of the embedding
+    loss: Literal["nce", "softmax"] = "nce"  # against noise from the bank, or against all of the bank
+    noise: int = 512  # K, entries of the bank drawn for each image (nce)
+    temperature: float = 0.1  # T of the loss
+    bank_momentum: float = 0.5  # of an entry when its image comes again; 0 replaces it
+    partition_momentum: float = 0.9  # of Z, which follows the network; 1 keeps the first batch's, as in the paper
+    proximal: float = 0.0  # lambda of the proximal term; 30 in the paper, none in the authors' code
+    optimizer: Literal["adamw", "sgd"] = "adamw"  # sgd with momentum 0.9
+    weight_decay: float = 1e-2  # of all parameters
+    schedule: Literal["cosine", "step"] = "cosine"  # cosine to 0, or a tenth at 60 % and at 80 % of the run
+    warmup: float = 0.05  # part of the run in which the learning rate rises from 0
+
+
+DIGITS = Config()
+PAPER = replace(
+    DIGITS, data="folder:imagenet", views="imagenet", encoder="resnet50", image_size=224, epochs=200, batch_size=256,
+    lr=0.03, noise=4096, partition_momentum=1.0, temperature=0.07, optimizer="sgd", weight_decay=1e-4,
+    schedule="step", warmup=0.0, workers=16,
+)  # fmt: skip
+# the authors' ResNet-18 for CIFAR-10 keeps the 32 pixels in its stem; timm's divides by 4, hence views of 128
+PAPER_CIFAR = replace(
+    PAPER, data="cifar10:cifar-10-python.tar.gz", views="cifar", encoder="resnet18", image_size=128, batch_size=128,
+    loss="softmax", temperature=0.1, weight_decay=5e-4, workers=4,
+)  # fmt: skip
+PRESETS = {"digits": DIGITS, "paper": PAPER, "paper-cifar": PAPER_CIFAR}
+
+
+def main(run: Run, config: Config) -> None:  # noqa: PLR0915 (the method from top to bottom)
+    """Builds the network and the bank, trains, evaluates each epoch, and leaves a run folder."""
+    folder = start_folder(config, run)
+    train, test = load_images(config.data, size=config.image_size, evaluate_on=config.evaluate_on, device=run.device)
+    evaluation = Evaluation(train, test, config, run)
+    view = partial(VIEWS[config.views], size=config.image_size)
+
+    torch.manual_seed(config.seed)  # the same weights on every rank
+    encoder = create_encoder(config.encoder)
+    head = co.projection_mlp(encoder.num_features, config.dim, config.dim, num_layers=1)
+    net = nn.Sequential(OrderedDict(encoder=encoder, head=head)).to(run.device, memory_format=torch.channels_last)
+    if config.compile:
+        net.encoder.compile()
+    model = distribute(net, run)
+
+    optimizer = OPTIMIZERS[config.optimizer](net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    precision, scaler = mixed_precision(config.precision, run.device)
+    averaged = average(encoder, config.ema_decay)
+    bank = co.MemoryBank(len(train), config.dim, momentum=config.bank_momentum).to(run.device)
+    partition = co.NCEPartition(len(train), momentum=config.partition_momentum).to(run.device)
+    k = config.noise
+    chance = math.log1p(k) + k * math.log1p(1 / k) if config.loss == "nce" else math.log(len(train))  # P = 1/n
+    monitor = co.CollapseMonitor(config.dim, chance_loss=chance).to(run.device)
+
+    generator = seeded_generator(config.seed, run)  # from here on each rank draws its own numbers
+    parts = {"net": net, "bank": bank, "partition": partition, "optimizer": optimizer, "scaler": scaler}
+    checkpoints = Checkpoints(config, run, {**parts, "averaged": averaged, "monitor": monitor}, generator)
+    log, step, epoch_steps, steps = begin(config, run, checkpoints, evaluation, encoder, images=len(train))
+
+    for epoch in range(step // epoch_steps, config.epochs):
+        order = global_batches(len(train), batch_size=config.batch_size, seed=config.seed, epoch=epoch)
+        for pixels, _, index in train.read(order[step % epoch_steps :], run=run, workers=config.workers):
+            if run.stop_requested() or step == config.max_steps > 0:
+                checkpoints.save(step, log)
+                return log.stop(step)
+
+            images = to_float(pixels)
+            x = view(images, generator=generator)
+            with precision:
+                v = F.normalize(model(x).float())
+            log.require_finite(step + 1, v)
+            entry = bank.lookup(index)
+            if config.loss == "nce":
+                noise = bank.lookup(bank.sample(len(v), config.noise, generator=generator))
+                partition.update(noise @ v.detach().unsqueeze(2) / config.temperature)
+                loss = co.nce_loss(
+                    v, entry, noise,
+                    temperature=config.temperature, log_partition=partition.log_partition, num_data=len(train),
+                )  # fmt: skip
+            else:
+                own = index.unsqueeze(1) == torch.arange(len(train), device=run.device)
+                loss = co.info_nce(v, entry, bank.entries, mask=own, temperature=config.temperature, normalize=False)
+            loss = loss + config.proximal * co.byol_loss(v, entry)  # 2 - 2 cos is the squared distance of unit rows
+            lr = SCHEDULES[config.schedule](step, steps, config.lr, warmup_steps=config.warmup * steps)
+            update(loss, optimizer, scaler, lr=lr)
+            bank.update(index, v.detach())
+            if averaged:
+                averaged.update()
+
+            step += 1
+            monitor.update(v, loss)
+            log.train(step, {"loss": loss, "lr": lr, **health(net, v)}, images=len(images))
+            if step == 1 and run.is_main:
+                save_views(folder / "views.png", images, [x])
+            checkpoints.save_now_and_then(step, log)
+
+        with averaged_weights(averaged):
+            values = {"epoch": epoch + 1, "knn": evaluation.knn(encoder)}
+        log.evaluate(step, values, warnings=monitor.report())
+        checkpoints.save(step, log)
+
+    with averaged_weights(averaged):
+        finish(
+            "instdisc", encoder, evaluation, log,
+            config=config, run=run, dim=config.dim, chance=chance, warnings=monitor.report(),
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    launch(main, parse("instdisc", PRESETS))
