@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-TRAINERS = ("moco", "simclr")
+TRAINERS = ("moco", "simclr", "invaspread", "instdisc")
 COLUMNS = ("command", "seed", "processes", "kNN before", "kNN", "linear", "other", "minutes", "commit")
 OTHER = {"zero_shot": "zero-shot", "student": "student", "alone": "alone"}  # what single trainers measure besides
 

@@ -20,7 +20,7 @@ from tests.examples.test_data import write_cifar, write_folder
 from tests.examples.trainers import TRAINERS, Trainer
 
 QUICK = ("--device", "cpu", "--workers", "0", "--batch-size", "12", "--epochs", "2", "--evaluate-on", "test")
-every = pytest.mark.parametrize("trainer", [pytest.param(t, id=t.name) for t in TRAINERS])
+every = pytest.mark.parametrize("trainer", [pytest.param(t, id=f"{t.name} {t.mode}".strip()) for t in TRAINERS])
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ class Trainer:
 
     name: str
     flags: tuple[str, ...] = ()
+    mode: str = ""
     paper: tuple[str, ...] = ()  # besides --preset paper: what makes one step of it possible on a CPU
     invariant: tuple[str, ...] = ()  # flags under which one and two processes must agree; empty: BN of each rank's own
 
@@ -18,4 +19,7 @@ class Trainer:
 TRAINERS = (
     Trainer("moco", ("--queue-size", "64"), paper=("--queue-size", "64", "--bn-splits", "1")),
     Trainer("simclr", invariant=("--views", "none")),
+    Trainer("invaspread"),
+    Trainer("instdisc", ("--noise", "16"), paper=("--noise", "16")),
+    Trainer("instdisc", ("--loss", "softmax"), mode="softmax"),
 )
