@@ -14,7 +14,7 @@ entries, -log(exp(v . m / T) / sum exp(v . entry / T)), with which the code trai
 drawn anew; Z and the bank are the same.
 
 With a constant Z the digits' kNN was still at chance after 17 epochs of 80, and the loss above that of guessing: it
-seems that the push away from the bank, which nothing bounds then, drives all v off the bank's mean direction, where the
+seems that the push away from the bank, which nothing bounds then, drives all v off the bank's mean direction, and the
 bank follows them an epoch later. In that preset Z therefore follows the network, as an average over the batches.
 
     python examples/instdisc.py                                         # the embedded digits, minutes on a CPU
@@ -68,7 +68,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 class Config(CommonConfig):
     """InstDisc's own numbers; the defaults are the preset digits."""
 
-    epochs: int = 100  # passes over the training images; an image is compared with itself once in each
+    epochs: int = 80  # passes over the training images; an image is compared with itself once in each
     batch_size: int = 64  # images a step, over all ranks together
     lr: float = 2e-3  # the peak learning rate
     views: Literal["digits-v1", "digits-v2", "imagenet", "cifar"] = "digits-v2"  # the recipe of augmentation
