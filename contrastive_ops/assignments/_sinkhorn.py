@@ -72,10 +72,11 @@ def sinkhorn(
         raise ValueError(f"scores: expected at least one row, got {_checks.show(scores)}; skip an empty batch")
     with full_precision(scores.device):
         logits = promote(scores)[0] / epsilon
-        rows = logits.new_zeros(len(logits), 1)
-        for _ in range(iterations):
-            columns = _log_sum_over_rows(logits + rows, process_group)
-            rows = -(logits - columns).logsumexp(1, keepdim=True)
+        columns = _log_sum_over_rows(logits, process_group)
+        for _ in range(iterations - 1):
+            rows = (logits - columns).logsumexp(1, keepdim=True)
+            columns = _log_sum_over_rows(logits - rows, process_group)
+        # the last step over rows: a softmax, whose sums are 1 to the last digit however large the logits are
         assignments = (logits - columns).softmax(1)
     if hard:
         return torch.zeros_like(assignments).scatter_(1, assignments.argmax(1, keepdim=True), 1.0)
