@@ -52,11 +52,10 @@ def is_floating(name: str, value: object, *, shape: Sequence[str | int], at_leas
 
 def same_rows(**tensors: object) -> None:
     """Floating-point tensors (B, D), all of the shape and on the device of the first."""
-    (name, first), *others = tensors.items()
-    shape = is_floating(name, first, shape=("B", "D")).shape
-    for other, tensor in others:
-        is_floating(other, tensor, shape=shape)
-        same_device(**{name: first, other: tensor})  # type: ignore[arg-type]  # tensors, as has been checked
+    (name, value), *others = tensors.items()
+    first = is_floating(name, value, shape=("B", "D"))
+    for other, value in others:
+        same_device(**{name: first, other: is_floating(other, value, shape=first.shape)})
 
 
 def is_distribution(name: str, value: object, *, shape: Sequence[str | int]) -> Tensor:

@@ -46,7 +46,7 @@ class PointerIsAnAttribute(Queue):
     def __init__(self) -> None:
         super().__init__()
         del self.pointer
-        self.pointer = 0  # type: ignore[assignment]
+        self.pointer = 0
 
     @torch.no_grad()
     def enqueue(self, rows: Tensor) -> None:
