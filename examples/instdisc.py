@@ -42,7 +42,7 @@ from _runtime.evaluate import Evaluation
 from _runtime.launch import Run, launch
 from _runtime.log import start_folder
 from _runtime.models import create_encoder, health
-from _runtime.optimise import average, averaged_weights, distribute, mixed_precision, step_schedule, update
+from _runtime.optimise import OPTIMIZERS, average, averaged_weights, distribute, mixed_precision, step_schedule, update
 from _runtime.plots import save_views
 from _runtime.results import finish
 from _runtime.sources import load_images
@@ -58,10 +58,6 @@ VIEWS: dict[str, Callable[..., Tensor]] = {
     "cifar": co.instdisc_cifar_view,
 }
 SCHEDULES: dict[str, Callable[..., float]] = {"cosine": partial(co.cosine_schedule, end=0.0), "step": step_schedule}
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adamw": torch.optim.AdamW,
-    "sgd": partial(torch.optim.SGD, momentum=0.9),
-}
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from _runtime.evaluate import Evaluation
 from _runtime.launch import Run, launch
 from _runtime.log import start_folder
 from _runtime.models import create_encoder, health
-from _runtime.optimise import average, averaged_weights, distribute, mixed_precision, update
+from _runtime.optimise import OPTIMIZERS, average, averaged_weights, distribute, mixed_precision, update
 from _runtime.plots import save_views
 from _runtime.results import finish
 from _runtime.sources import load_images
@@ -57,10 +57,6 @@ def paper_schedule(step: int, total_steps: int, start: float, *, warmup_steps: f
 
 
 SCHEDULES: dict[str, Callable[..., float]] = {"cosine": partial(co.cosine_schedule, end=0.0), "paper": paper_schedule}
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adamw": torch.optim.AdamW,
-    "sgd": partial(torch.optim.SGD, momentum=0.9),
-}
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 TRAINERS = ("moco", "simclr", "invaspread", "instdisc")
-COLUMNS = ("command", "seed", "processes", "kNN before", "kNN", "linear", "other", "minutes", "commit")
-OTHER = {"zero_shot": "zero-shot", "student": "student", "alone": "alone"}  # what single trainers measure besides
+COLUMNS = ("command", "seed", "processes", "kNN before", "kNN", "linear", "minutes", "commit")
 
 
 def main() -> None:
@@ -70,7 +69,6 @@ def run(trainer: str, seed: int, processes: int, folder: Path, extra: list[str])
 def row(path: Path) -> dict[str, Any]:
     """One line of the table from a run's summary."""
     summary = json.loads(path.read_text())
-    other = [f"{name} {100 * summary[key]:.1f}" for key, name in OTHER.items() if summary.get(key) is not None]
     return {
         "command": f"`examples/{summary['method']}.py`",
         "seed": summary["seed"],
@@ -78,7 +76,6 @@ def row(path: Path) -> dict[str, Any]:
         "kNN before": percent(summary["knn_initial"]),
         "kNN": percent(summary["knn"]),
         "linear": percent(summary["linear"]),
-        "other": ", ".join(other),
         "minutes": f"{summary['seconds'] / 60:.1f}",
         "commit": summary["commit"][:7] + "+" * summary["commit"].endswith("+"),
     }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,10 @@ from torch_ema import ExponentialMovingAverage
 
 from _runtime.launch import Run
 
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {  # torch's own, with weight decay of all parameters
+    "adamw": torch.optim.AdamW,
+    "sgd": partial(torch.optim.SGD, momentum=0.9),
+}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
