@@ -55,9 +55,9 @@ def installed() -> dict[str, str]:
 def table(findings: list[Finding]) -> str:
     """The page's table, a heading for each library."""
     lines: list[str] = []
-    for library in dict.fromkeys(finding.subject.library for finding in findings):
+    for library in dict.fromkeys(finding.subject.package for finding in findings):
         lines += [f"## {library} {version(library)}", "", "| what | keeps | breaks | remark |", "|---|---|---|---|"]
-        lines += [finding.row() for finding in findings if finding.subject.library == library] + [""]
+        lines += [finding.row() for finding in findings if finding.subject.package == library] + [""]
     return "\n".join(lines)
 
 

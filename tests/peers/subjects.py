@@ -27,7 +27,7 @@ T = 0.1
 class Subject:
     """What is checked: a loss, or (with `update`) a module that remembers."""
 
-    library: str
+    package: str
     name: str
     make: Callable[[], Any]
     laws: tuple[Any, ...]
