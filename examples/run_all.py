@@ -26,6 +26,7 @@ COLUMNS = ("command", "seed", "processes", "kNN before", "kNN", "linear", "minut
 def main() -> None:
     """Runs what is missing, then writes the table."""
     flags = parse()
+    flags.out.mkdir(parents=True, exist_ok=True)
     for trainer in flags.trainers:
         for processes in flags.processes:
             for seed in flags.seeds:

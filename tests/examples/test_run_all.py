@@ -1,0 +1,34 @@
+"""The table of results: of the runs that are there, also where there is none yet."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import run_all
+
+from tests.examples.conftest import EXAMPLES
+
+SUMMARY = {
+    "method": "simclr", "seed": 1, "world_size": 2, "knn_initial": 0.21, "knn": 0.805, "linear": None,
+    "seconds": 147, "commit": "0123456789abcdef+",
+}  # fmt: skip
+
+
+def table(monkeypatch: pytest.MonkeyPatch, out: Path) -> list[str]:
+    monkeypatch.setattr(sys, "argv", ["run_all.py", "--table-only", "--out", str(out)])
+    run_all.main()
+    return (out / "results.md").read_text().splitlines()
+
+
+def test_the_table_of_results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    assert len(table(monkeypatch, tmp_path / "none")) == 2
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "summary.json").write_text(json.dumps(SUMMARY))
+    row = table(monkeypatch, tmp_path)[2]
+    assert row == "| `examples/simclr.py` | 1 | 2 | 21.0 | 80.5 |  | 2.5 | 0123456+ |"
+
+
+def test_every_trainer_is_run():
+    trainers = {path.stem for path in EXAMPLES.glob("*.py")} - {"run_all"}
+    assert trainers == set(run_all.TRAINERS)
