@@ -32,36 +32,23 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
+import _runtime as rt
 import torch
 import torch.nn.functional as F
-from _runtime.begin import begin
-from _runtime.checkpoint import Checkpoints, seeded_generator
-from _runtime.config import CommonConfig, parse
-from _runtime.data import global_batches
-from _runtime.evaluate import Evaluation
-from _runtime.launch import Run, launch
-from _runtime.log import start_folder
-from _runtime.models import create_encoder, health
-from _runtime.optimise import OPTIMIZERS, average, averaged_weights, distribute, mixed_precision, step_schedule, update
-from _runtime.plots import save_views
-from _runtime.results import finish
-from _runtime.sources import load_images
-from _runtime.views import digits_v1_view, digits_v2_view, to_float
 from torch import Tensor, nn
 
 import contrastive_ops as co
 
 VIEWS: dict[str, Callable[..., Tensor]] = {
-    "digits-v1": digits_v1_view,
-    "digits-v2": digits_v2_view,
+    "digits-v1": rt.digits_v1_view,
+    "digits-v2": rt.digits_v2_view,
     "imagenet": co.moco_v1_view,  # which took it from here
     "cifar": co.instdisc_cifar_view,
 }
-SCHEDULES: dict[str, Callable[..., float]] = {"cosine": partial(co.cosine_schedule, end=0.0), "step": step_schedule}
 
 
 @dataclass(frozen=True)
-class Config(CommonConfig):
+class Config(rt.CommonConfig):
     """InstDisc's own numbers; the defaults are the preset digits."""
 
     epochs: int = 80  # passes over the training images; an image is compared with itself once in each
@@ -95,43 +82,41 @@ PAPER_CIFAR = replace(
 PRESETS = {"digits": DIGITS, "paper": PAPER, "paper-cifar": PAPER_CIFAR}
 
 
-def main(run: Run, config: Config) -> None:  # noqa: PLR0915 (the method from top to bottom)
+def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from top to bottom)
     """Builds the network and the bank, trains, evaluates each epoch, and leaves a run folder."""
-    folder = start_folder(config, run)
-    train, test = load_images(config.data, size=config.image_size, evaluate_on=config.evaluate_on, device=run.device)
-    evaluation = Evaluation(train, test, config, run)
+    folder = rt.start_folder(config, run)
+    train, test = rt.load_images(config, run)
+    evaluation = rt.Evaluation(train, test, config, run)
     view = partial(VIEWS[config.views], size=config.image_size)
 
     torch.manual_seed(config.seed)  # the same weights on every rank
-    encoder = create_encoder(config.encoder)
+    encoder = rt.create_encoder(config.encoder, compiled=config.compile)
     head = co.projection_mlp(encoder.num_features, config.dim, config.dim, num_layers=1)
     net = nn.Sequential(OrderedDict(encoder=encoder, head=head)).to(run.device, memory_format=torch.channels_last)
-    if config.compile:
-        net.encoder.compile()
-    model = distribute(net, run)
+    model = rt.distribute(net, run)
 
-    optimizer = OPTIMIZERS[config.optimizer](net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    precision, scaler = mixed_precision(config.precision, run.device)
-    averaged = average(encoder, config.ema_decay)
+    optimizer = rt.OPTIMIZERS[config.optimizer](net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    precision, scaler = rt.mixed_precision(config.precision, run.device)
+    averaged = rt.average(encoder, config.ema_decay)
     bank = co.MemoryBank(len(train), config.dim, momentum=config.bank_momentum).to(run.device)
     partition = co.NCEPartition(len(train), momentum=config.partition_momentum).to(run.device)
     k = config.noise
     chance = math.log1p(k) + k * math.log1p(1 / k) if config.loss == "nce" else math.log(len(train))  # P = 1/n
     monitor = co.CollapseMonitor(config.dim, chance_loss=chance).to(run.device)
 
-    generator = seeded_generator(config.seed, run)  # from here on each rank draws its own numbers
+    generator = rt.seeded_generator(config.seed, run)  # from here on each rank draws its own numbers
     parts = {"net": net, "bank": bank, "partition": partition, "optimizer": optimizer, "scaler": scaler}
-    checkpoints = Checkpoints(config, run, {**parts, "averaged": averaged, "monitor": monitor}, generator)
-    log, step, epoch_steps, steps = begin(config, run, checkpoints, evaluation, encoder, images=len(train))
+    checkpoints = rt.Checkpoints(config, run, {**parts, "averaged": averaged, "monitor": monitor}, generator)
+    log, step, epoch_steps, steps = rt.begin(config, run, checkpoints, evaluation, encoder, images=len(train))
 
     for epoch in range(step // epoch_steps, config.epochs):
-        order = global_batches(len(train), batch_size=config.batch_size, seed=config.seed, epoch=epoch)
+        order = rt.global_batches(len(train), batch_size=config.batch_size, seed=config.seed, epoch=epoch)
         for pixels, _, index in train.read(order[step % epoch_steps :], run=run, workers=config.workers):
             if run.stop_requested() or step == config.max_steps > 0:
                 checkpoints.save(step, log)
                 return log.stop(step)
 
-            images = to_float(pixels)
+            images = rt.to_float(pixels)
             x = view(images, generator=generator)
             with precision:
                 v = F.normalize(model(x).float())
@@ -148,30 +133,25 @@ def main(run: Run, config: Config) -> None:  # noqa: PLR0915 (the method from to
                 own = index.unsqueeze(1) == torch.arange(len(train), device=run.device)
                 loss = co.info_nce(v, entry, bank.entries, mask=own, temperature=config.temperature, normalize=False)
             loss = loss + config.proximal * co.byol_loss(v, entry)  # 2 - 2 cos is the squared distance of unit rows
-            lr = SCHEDULES[config.schedule](step, steps, config.lr, warmup_steps=config.warmup * steps)
-            update(loss, optimizer, scaler, lr=lr)
+            lr = rt.SCHEDULES[config.schedule](step, steps, config.lr, warmup_steps=config.warmup * steps)
+            rt.update(loss, optimizer, scaler, lr=lr, averaged=averaged)
             bank.update(index, v.detach())
-            if averaged:
-                averaged.update()
 
             step += 1
             monitor.update(v, loss)
-            log.train(step, {"loss": loss, "lr": lr, **health(net, v)}, images=len(images))
+            log.train(step, {"loss": loss, "lr": lr, **rt.health(net, v)}, images=len(images))
             if step == 1 and run.is_main:
-                save_views(folder / "views.png", images, [x])
+                rt.save_views(folder / "views.png", images, [x])
             checkpoints.save_now_and_then(step, log)
 
-        with averaged_weights(averaged):
+        with rt.averaged_weights(averaged):
             values = {"epoch": epoch + 1, "knn": evaluation.knn(encoder)}
         log.evaluate(step, values, warnings=monitor.report())
         checkpoints.save(step, log)
 
-    with averaged_weights(averaged):
-        finish(
-            "instdisc", encoder, evaluation, log,
-            config=config, run=run, dim=config.dim, chance=chance, warnings=monitor.report(),
-        )  # fmt: skip
+    with rt.averaged_weights(averaged):
+        rt.finish("instdisc", encoder, evaluation, log, monitor)
 
 
 if __name__ == "__main__":
-    launch(main, parse("instdisc", PRESETS))
+    rt.launch(main, rt.parse("instdisc", PRESETS))

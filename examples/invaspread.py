@@ -24,27 +24,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
+import _runtime as rt
 import torch
-from _runtime.begin import begin
-from _runtime.checkpoint import Checkpoints, seeded_generator
-from _runtime.config import CommonConfig, parse
-from _runtime.data import global_batches
-from _runtime.evaluate import Evaluation
-from _runtime.launch import Run, launch
-from _runtime.log import start_folder
-from _runtime.models import create_encoder, health
-from _runtime.optimise import OPTIMIZERS, average, averaged_weights, distribute, mixed_precision, update
-from _runtime.plots import save_views
-from _runtime.results import finish
-from _runtime.sources import load_images
-from _runtime.views import digits_v1_view, digits_v2_view, to_float
 from torch import Tensor, nn
 
 import contrastive_ops as co
 
 VIEWS: dict[str, Callable[..., Tensor]] = {
-    "digits-v1": digits_v1_view,
-    "digits-v2": digits_v2_view,
+    "digits-v1": rt.digits_v1_view,
+    "digits-v2": rt.digits_v2_view,
     "invaspread": co.invaspread_view,
 }
 
@@ -60,7 +48,7 @@ SCHEDULES: dict[str, Callable[..., float]] = {"cosine": partial(co.cosine_schedu
 
 
 @dataclass(frozen=True)
-class Config(CommonConfig):
+class Config(rt.CommonConfig):
     """InvaSpread's own numbers; the defaults are the preset digits."""
 
     epochs: int = 40  # passes over the training images
@@ -84,69 +72,62 @@ PAPER = replace(
 PRESETS = {"digits": DIGITS, "paper": PAPER}
 
 
-def main(run: Run, config: Config) -> None:
+def main(run: rt.Run, config: Config) -> None:
     """Builds the network, trains, evaluates each epoch, and leaves a run folder."""
-    folder = start_folder(config, run)
-    train, test = load_images(config.data, size=config.image_size, evaluate_on=config.evaluate_on, device=run.device)
-    evaluation = Evaluation(train, test, config, run)
+    folder = rt.start_folder(config, run)
+    train, test = rt.load_images(config, run)
+    evaluation = rt.Evaluation(train, test, config, run)
     view = partial(VIEWS[config.views], size=config.image_size)
 
     torch.manual_seed(config.seed)  # the same weights on every rank
-    encoder = create_encoder(config.encoder)
+    encoder = rt.create_encoder(config.encoder, compiled=config.compile)
     head = co.projection_mlp(encoder.num_features, config.dim, config.dim, num_layers=1)
     net = nn.Sequential(OrderedDict(encoder=encoder, head=head)).to(run.device, memory_format=torch.channels_last)
-    if config.compile:
-        net.encoder.compile()
-    model = distribute(net, run)
+    model = rt.distribute(net, run)
 
-    optimizer = OPTIMIZERS[config.optimizer](net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    precision, scaler = mixed_precision(config.precision, run.device)
-    averaged = average(encoder, config.ema_decay)
+    optimizer = rt.OPTIMIZERS[config.optimizer](net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    precision, scaler = rt.mixed_precision(config.precision, run.device)
+    averaged = rt.average(encoder, config.ema_decay)
     others = 2 * config.batch_size - 1
     chance = math.log(others) + (others - 1) * math.log(others / (others - 1))  # where all rows are equal
     monitor = co.CollapseMonitor(config.dim, chance_loss=chance).to(run.device)
 
-    generator = seeded_generator(config.seed, run)  # from here on each rank draws its own numbers
+    generator = rt.seeded_generator(config.seed, run)  # from here on each rank draws its own numbers
     parts = {"net": net, "optimizer": optimizer, "scaler": scaler, "averaged": averaged, "monitor": monitor}
-    checkpoints = Checkpoints(config, run, parts, generator)
-    log, step, epoch_steps, steps = begin(config, run, checkpoints, evaluation, encoder, images=len(train))
+    checkpoints = rt.Checkpoints(config, run, parts, generator)
+    log, step, epoch_steps, steps = rt.begin(config, run, checkpoints, evaluation, encoder, images=len(train))
 
     for epoch in range(step // epoch_steps, config.epochs):
-        order = global_batches(len(train), batch_size=config.batch_size, seed=config.seed, epoch=epoch)
+        order = rt.global_batches(len(train), batch_size=config.batch_size, seed=config.seed, epoch=epoch)
         for pixels, _, _ in train.read(order[step % epoch_steps :], run=run, workers=config.workers):
             if run.stop_requested() or step == config.max_steps > 0:
                 checkpoints.save(step, log)
                 return log.stop(step)
 
-            images = to_float(pixels)
+            images = rt.to_float(pixels)
             x1, x2 = view(images, generator=generator), view(images, generator=generator)
             with precision:
                 z1, z2 = model(torch.cat([x1, x2])).float().chunk(2)
             log.require_finite(step + 1, z1)
             loss = co.spread_loss(z1, z2, temperature=config.temperature)
             lr = SCHEDULES[config.schedule](step, steps, config.lr, warmup_steps=config.warmup * steps)
-            update(loss, optimizer, scaler, lr=lr)
-            if averaged:
-                averaged.update()
+            rt.update(loss, optimizer, scaler, lr=lr, averaged=averaged)
 
             step += 1
             monitor.update(z1, loss)
-            log.train(step, {"loss": loss, "lr": lr, **health(net, z1)}, images=len(images))
+            log.train(step, {"loss": loss, "lr": lr, **rt.health(net, z1)}, images=len(images))
             if step == 1 and run.is_main:
-                save_views(folder / "views.png", images, [x1, x2])
+                rt.save_views(folder / "views.png", images, [x1, x2])
             checkpoints.save_now_and_then(step, log)
 
-        with averaged_weights(averaged):
+        with rt.averaged_weights(averaged):
             values = {"epoch": epoch + 1, "knn": evaluation.knn(encoder)}
         log.evaluate(step, values, warnings=monitor.report())
         checkpoints.save(step, log)
 
-    with averaged_weights(averaged):
-        finish(
-            "invaspread", encoder, evaluation, log,
-            config=config, run=run, dim=config.dim, chance=chance, warnings=monitor.report(),
-        )  # fmt: skip
+    with rt.averaged_weights(averaged):
+        rt.finish("invaspread", encoder, evaluation, log, monitor)
 
 
 if __name__ == "__main__":
-    launch(main, parse("invaspread", PRESETS))
+    rt.launch(main, rt.parse("invaspread", PRESETS))

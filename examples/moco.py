@@ -28,38 +28,23 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
+import _runtime as rt
 import torch
 import torch.nn.functional as F
-from _runtime.begin import begin
-from _runtime.checkpoint import Checkpoints, seeded_generator
-from _runtime.config import CommonConfig, parse
-from _runtime.data import global_batches
-from _runtime.evaluate import Evaluation
-from _runtime.launch import Run, launch
-from _runtime.log import start_folder
-from _runtime.models import create_encoder, health
-from _runtime.optimise import average, averaged_weights, distribute, mixed_precision, step_schedule, update
-from _runtime.plots import save_views
-from _runtime.results import finish
-from _runtime.sources import load_images
-from _runtime.views import digits_v1_view, digits_v2_view, to_float
 from torch import Tensor, nn
 
 import contrastive_ops as co
 
 VIEWS: dict[str, Callable[..., Tensor]] = {
-    "digits-v1": digits_v1_view,
-    "digits-v2": digits_v2_view,
+    "digits-v1": rt.digits_v1_view,
+    "digits-v2": rt.digits_v2_view,
     "moco-v1": co.moco_v1_view,
     "moco-v2": co.moco_v2_view,
 }
 
 
-SCHEDULES: dict[str, Callable[..., float]] = {"cosine": partial(co.cosine_schedule, end=0.0), "step": step_schedule}
-
-
 @dataclass(frozen=True)
-class Config(CommonConfig):
+class Config(rt.CommonConfig):
     """MoCo's own numbers; the defaults are the preset v2."""
 
     views: Literal["digits-v1", "digits-v2", "moco-v1", "moco-v2"] = "digits-v2"  # the recipe of augmentation
@@ -86,15 +71,15 @@ PAPER_V1 = replace(PAPER_V2, views="moco-v1", head_layers=1, temperature=0.07, s
 PRESETS = {"digits": V2, "v2": V2, "v1": V1, "paper": PAPER_V2, "paper-v2": PAPER_V2, "paper-v1": PAPER_V1}
 
 
-def main(run: Run, config: Config) -> None:  # noqa: PLR0915 (the method from top to bottom)
+def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from top to bottom)
     """Builds the networks and the queue, trains, evaluates each epoch, and leaves a run folder."""
-    folder = start_folder(config, run)
-    train, test = load_images(config.data, size=config.image_size, evaluate_on=config.evaluate_on, device=run.device)
-    evaluation = Evaluation(train, test, config, run)
+    folder = rt.start_folder(config, run)
+    train, test = rt.load_images(config, run)
+    evaluation = rt.Evaluation(train, test, config, run)
     view = partial(VIEWS[config.views], size=config.image_size)
 
     torch.manual_seed(config.seed)  # the same weights on every rank
-    encoder = create_encoder(config.encoder, norm_splits=config.bn_splits if run.world_size == 1 else 1)
+    encoder = rt.create_encoder(config.encoder, norm_splits=config.bn_splits if run.world_size == 1 else 1)
     head = co.projection_mlp(
         encoder.num_features, config.hidden_dim, config.dim, num_layers=config.head_layers, norm=None
     )
@@ -103,28 +88,28 @@ def main(run: Run, config: Config) -> None:  # noqa: PLR0915 (the method from to
     queue = co.NegativeQueue(config.queue_size, config.dim).to(run.device)
     if config.compile:
         online.encoder.compile(), target.encoder.compile()
-    f_q, f_k = distribute(online, run), distribute(target, run)
+    f_q, f_k = rt.distribute(online, run), rt.distribute(target, run)
 
     trained = [p for p in (*online.parameters(), *target.parameters()) if p.requires_grad]
     optimizer = torch.optim.SGD(trained, config.lr, momentum=0.9, weight_decay=config.weight_decay)
-    precision, scaler = mixed_precision(config.precision, run.device)
-    averaged = average(encoder, config.ema_decay)
+    precision, scaler = rt.mixed_precision(config.precision, run.device)
+    averaged = rt.average(encoder, config.ema_decay)
     chance = math.log1p(config.queue_size)
     monitor = co.CollapseMonitor(config.dim, chance_loss=chance, chance_name="ln(1+K)", floor_loss=0.0).to(run.device)
 
-    generator = seeded_generator(config.seed, run)  # from here on each rank draws its own numbers
+    generator = rt.seeded_generator(config.seed, run)  # from here on each rank draws its own numbers
     parts = {"online": online, "target": target, "queue": queue, "optimizer": optimizer, "scaler": scaler}
-    checkpoints = Checkpoints(config, run, {**parts, "averaged": averaged, "monitor": monitor}, generator)
-    log, step, epoch_steps, steps = begin(config, run, checkpoints, evaluation, encoder, images=len(train))
+    checkpoints = rt.Checkpoints(config, run, {**parts, "averaged": averaged, "monitor": monitor}, generator)
+    log, step, epoch_steps, steps = rt.begin(config, run, checkpoints, evaluation, encoder, images=len(train))
 
     for epoch in range(step // epoch_steps, config.epochs):
-        order = global_batches(len(train), batch_size=config.batch_size, seed=config.seed, epoch=epoch)
+        order = rt.global_batches(len(train), batch_size=config.batch_size, seed=config.seed, epoch=epoch)
         for pixels, _, _ in train.read(order[step % epoch_steps :], run=run, workers=config.workers):
             if run.stop_requested() or step == config.max_steps > 0:
                 checkpoints.save(step, log)
                 return log.stop(step)
 
-            images = to_float(pixels)
+            images = rt.to_float(pixels)
             x_q, x_k = view(images, generator=generator), view(images, generator=generator)
             with precision:
                 q = F.normalize(f_q(x_q).float())
@@ -135,30 +120,25 @@ def main(run: Run, config: Config) -> None:  # noqa: PLR0915 (the method from to
                 k = F.normalize(co.unshuffle_bn(f_k(shuffled), places).float())
             negatives = queue.keys[: queue.num_filled]  # real keys only: an encoder soon learns to flee random rows
             loss = co.info_nce(q, k, negatives, temperature=config.temperature, normalize=False)
-            lr = SCHEDULES[config.schedule](step, steps, config.lr, warmup_steps=config.warmup * steps)
-            update(loss, optimizer, scaler, lr=lr)
+            lr = rt.SCHEDULES[config.schedule](step, steps, config.lr, warmup_steps=config.warmup * steps)
+            rt.update(loss, optimizer, scaler, lr=lr, averaged=averaged)
             queue.enqueue(k.detach())
-            if averaged:
-                averaged.update()
 
             step += 1
             monitor.update(k, loss)
-            log.train(step, {"loss": loss, "lr": lr, **health(online, q)}, images=len(images))
+            log.train(step, {"loss": loss, "lr": lr, **rt.health(online, q)}, images=len(images))
             if step == 1 and run.is_main:
-                save_views(folder / "views.png", images, [x_q, x_k])
+                rt.save_views(folder / "views.png", images, [x_q, x_k])
             checkpoints.save_now_and_then(step, log)
 
-        with averaged_weights(averaged):
+        with rt.averaged_weights(averaged):
             values = {"epoch": epoch + 1, "knn": evaluation.knn(encoder)}
         log.evaluate(step, values, warnings=monitor.report())
         checkpoints.save(step, log)
 
-    with averaged_weights(averaged):
-        finish(
-            "moco", encoder, evaluation, log,
-            config=config, run=run, dim=config.dim, chance=chance, warnings=monitor.report(),
-        )  # fmt: skip
+    with rt.averaged_weights(averaged):
+        rt.finish("moco", encoder, evaluation, log, monitor)
 
 
 if __name__ == "__main__":
-    launch(main, parse("moco", PRESETS))
+    rt.launch(main, rt.parse("moco", PRESETS))

@@ -1,6 +1,63 @@
-"""What all trainers share: plain functions and small holders, and nothing of any method.
+"""What every trainer stands on: ranks, flags, data, checkpoints, logs, evaluation, pictures; nothing of a method.
 
-The step of a method stands in its trainer. Here is what surrounds it: `launch` (ranks, device, signals), `config`
-(presets and flags), `digits` and `sources` (which images), `data` (in which order, resumable), `views` (how they are
-augmented), `models` (timm encoders), `optimise` (precision, DDP, schedules), `checkpoint`, `log`, `plots`, `evaluate`.
+Trainers say `import _runtime as rt`; the modules themselves import each other.
 """
+
+from _runtime.begin import begin
+from _runtime.checkpoint import Checkpoints, seeded_generator
+from _runtime.config import CommonConfig, parse
+from _runtime.data import global_batches, steps_per_epoch
+from _runtime.evaluate import Evaluation
+from _runtime.launch import Run, launch
+from _runtime.log import RunLog, start_folder
+from _runtime.models import create_encoder, health
+from _runtime.norm import scale_only_norm, synchronise_norms
+from _runtime.optimise import (
+    OPTIMIZERS,
+    SCHEDULES,
+    average,
+    averaged_weights,
+    create_optimizer,
+    distribute,
+    mixed_precision,
+    update,
+)
+from _runtime.plots import save_views
+from _runtime.results import finish
+from _runtime.sources import load_images
+from _runtime.views import digits_v1_view, digits_v2_view, plain_view, to_float, unchanged_view
+
+__all__ = [
+    "OPTIMIZERS",
+    "SCHEDULES",
+    "Checkpoints",
+    "CommonConfig",
+    "Evaluation",
+    "Run",
+    "RunLog",
+    "average",
+    "averaged_weights",
+    "begin",
+    "create_encoder",
+    "create_optimizer",
+    "digits_v1_view",
+    "digits_v2_view",
+    "distribute",
+    "finish",
+    "global_batches",
+    "health",
+    "launch",
+    "load_images",
+    "mixed_precision",
+    "parse",
+    "plain_view",
+    "save_views",
+    "scale_only_norm",
+    "seeded_generator",
+    "start_folder",
+    "steps_per_epoch",
+    "synchronise_norms",
+    "to_float",
+    "unchanged_view",
+    "update",
+]

@@ -46,19 +46,29 @@ class Evaluation:
             name: knn_accuracy((function(x), y), (function(queries), truth)) for name, function in BASELINES.items()
         }
 
+    def top1(self, classifier: nn.Module) -> float:
+        """The part of the queries to which a network gives its largest output for the right class."""
+        outputs, labels = self.outputs(classifier, self.queries)
+        return (outputs.argmax(1) == labels).double().mean().item()
+
     def encode(self, encoder: nn.Module) -> tuple[Features, Features]:
-        """Features of gallery and queries with rank 0's BN statistics, which are those that are kept and exported."""
-        for buffer in encoder.buffers():
+        """Features of gallery and queries."""
+        return self.outputs(encoder, self.gallery), self.outputs(encoder, self.queries)
+
+    def outputs(self, net: nn.Module, images: Images) -> Features:
+        """What a network makes of all images, with rank 0's BN statistics: those that are kept and exported."""
+        for buffer in net.buffers():
             if self.run.world_size > 1 and buffer.ndim > 0:
                 buffer.copy_(all_gather(buffer)[: len(buffer)])
 
         def function(images: Tensor) -> Tensor:
-            features: Tensor = encoder(plain_view(images, size=self.size).to(memory_format=torch.channels_last))
+            features: Tensor = net(plain_view(images, size=self.size).to(memory_format=torch.channels_last))
             return features
 
-        encoder.eval()
-        features = self.extract(function, self.gallery), self.extract(function, self.queries)
-        encoder.train()
+        training = net.training
+        net.eval()
+        features = self.extract(function, images)
+        net.train(training)
         return features
 
     @torch.no_grad()

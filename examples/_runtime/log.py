@@ -37,7 +37,8 @@ class RunLog:
     """The log of one run, on every rank: all check the loss, rank 0 writes."""
 
     def __init__(self, config: CommonConfig, run: Run, *, total_steps: int, step: int, seconds: float) -> None:
-        self.folder, self.run, self.step, self.total = Path(str(config.out)), run, step, total_steps
+        self.config, self.folder, self.run = config, Path(str(config.out)), run
+        self.step, self.total = step, total_steps
         self.waiting: list[tuple[int, dict[str, Number]]] = []
         self.mark: float | None = None  # when the last step ended, unless something else came between
         self.images, self.stepping = 0, 0.0  # images and seconds of the steps since the last event
@@ -116,6 +117,7 @@ class RunLog:
         rivals = {"before training": self.first("knn"), **(self.first("baselines") or {})}
         beside = ", ".join(f"{name} {100 * value:.1f}" for name, value in rivals.items() if value is not None)
         said = [f"epoch {values['epoch']:>3}", f"kNN {100 * values['knn']:.1f} % ({beside})"]
+        said += [f"{name.replace('_', ' ')} {100 * value:.1f} %" for name, value in accuracies(values).items()]
         for name, form in (("loss", "loss {:.4f}"), ("images_per_second", "{:.0f} images/s")):
             last = next((record[name] for record in reversed(self.records) if name in record), None)
             said += [] if last is None else [form.format(last)]
@@ -154,6 +156,11 @@ class RunLog:
             self.bar.close()
             self.board.close()
             self.bar = None
+
+
+def accuracies(record: Mapping[str, Any]) -> dict[str, float]:
+    """What an evaluation measured besides the kNN accuracy: other fractions between 0 and 1, by name."""
+    return {k: v for k, v in record.items() if isinstance(v, float) and k not in ("knn", "images_per_second")}
 
 
 def start_folder(config: CommonConfig, run: Run) -> Path:

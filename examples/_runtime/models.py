@@ -38,20 +38,24 @@ def timm_arguments(name: str) -> dict[str, Any]:
     return {"model_name": timm_name, "num_classes": 0, **arguments}
 
 
-def create_encoder(name: str, *, norm_splits: int = 1) -> nn.Module:
+def create_encoder(name: str, *, norm_splits: int = 1, in_chans: int = 3, compiled: bool = False) -> nn.Module:
     """A timm model that returns pooled features, of width `encoder.num_features`.
 
-    norm_splits above 1 gives each of so many parts of the batch its own BN statistics, as on so many devices.
+    norm_splits above 1 gives each of so many parts of the batch its own BN statistics, as on so many devices;
+    in_chans is the number of channels of its images.
     """
     import timm
 
-    arguments = timm_arguments(name)
+    arguments = timm_arguments(name) | ({"in_chans": in_chans} if in_chans != 3 else {})
     if not timm.is_model(arguments["model_name"]):
         close = ", ".join(timm.list_models(f"*{name[:6]}*")[:5])
         raise ValueError(f"--encoder: expected tiny or a model name of timm, got {name!r}; similar: {close or 'none'}")
     if norm_splits > 1:
         arguments["norm_layer"] = partial(SplitBatchNorm2d, num_splits=norm_splits)
-    return timm.create_model(**arguments)
+    encoder = timm.create_model(**arguments)
+    if compiled:
+        encoder.compile()  # in place, at its first call: the names of its weights stay
+    return encoder
 
 
 def save_encoder(encoder: nn.Module, path: Path) -> None:

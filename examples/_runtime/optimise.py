@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch_ema import ExponentialMovingAverage
 
 from _runtime.launch import Run
+from contrastive_ops import cosine_schedule
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {  # torch's own, with weight decay of all parameters
     "adamw": torch.optim.AdamW,
@@ -52,8 +53,18 @@ def create_optimizer(name: str, net: nn.Module, *, lr: float, weight_decay: floa
     return create_optimizer_v2(net, opt=name, lr=lr, weight_decay=weight_decay, momentum=0.9)
 
 
-def update(loss: Tensor, optimizer: Optimizer, scaler: torch.amp.GradScaler, *, lr: float) -> None:
-    """Gradients of `loss`, and one step of the optimiser along them; the gradients stay, unscaled, to be looked at."""
+def update(
+    loss: Tensor,
+    optimizer: Optimizer,
+    scaler: torch.amp.GradScaler,
+    *,
+    lr: float,
+    averaged: ExponentialMovingAverage | None = None,
+) -> None:
+    """Gradients of `loss`, one step of the optimiser along them, and of the averaged weights, if there are any.
+
+    The gradients stay, unscaled, to be looked at.
+    """
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.zero_grad(set_to_none=True)
@@ -61,6 +72,8 @@ def update(loss: Tensor, optimizer: Optimizer, scaler: torch.amp.GradScaler, *, 
     scaler.unscale_(optimizer)
     scaler.step(optimizer)
     scaler.update()
+    if averaged:
+        averaged.update()
 
 
 def step_schedule(
@@ -74,6 +87,9 @@ def step_schedule(
     """`start`, divided by ten at each milestone, given as a fraction of the run (120 and 160 of 200 epochs)."""
     rising = min(1.0, step / warmup_steps) if warmup_steps else 1.0
     return start * rising * 0.1 ** sum(step >= milestone * total_steps for milestone in milestones)
+
+
+SCHEDULES: dict[str, Callable[..., float]] = {"cosine": partial(cosine_schedule, end=0.0), "step": step_schedule}
 
 
 def average(net: nn.Module, decay: float) -> ExponentialMovingAverage | None:

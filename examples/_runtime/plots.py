@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from _runtime.log import read_metrics
+from _runtime.log import accuracies, read_metrics
 from _runtime.views import displayable
 
 if TYPE_CHECKING:
@@ -52,13 +52,16 @@ def draw_loss(axis: Axes, records: Sequence[dict[str, Any]], chance: float | Non
 def draw_knn(axis: Axes, records: Sequence[dict[str, Any]]) -> None:
     """The accuracy of each epoch beside the features that need no learning."""
     steps, values = series(records, "knn")
-    axis.plot(steps, [100 * v for v in values], color=BLUE, marker="o", markersize=3, label="this encoder")
+    axis.plot(steps, [100 * v for v in values], color=BLUE, marker="o", markersize=3, label="kNN")
     if values:
         axis.axhline(100 * values[0], color=ORANGE, linewidth=1, label=f"random encoder: {100 * values[0]:.1f}")
+    for name in accuracies(next((r for r in reversed(records) if "epoch" in r), {})):
+        found = series(records, name)
+        axis.plot(found[0], [100 * v for v in found[1]], marker=".", linewidth=1, label=name.replace("_", " "))
     baselines: dict[str, float] = next((r["baselines"] for r in records if "baselines" in r), {})
     for (name, value), dash in zip(baselines.items(), DASHES, strict=False):
         axis.axhline(100 * value, color=GREY, linestyle=dash, linewidth=1, label=f"{name}: {100 * value:.1f}")
-    axis.set(title="kNN accuracy, %", ylim=(0, 100))
+    axis.set(title="accuracy, %", ylim=(0, 100))
 
 
 def draw_std(axis: Axes, records: Sequence[dict[str, Any]], dim: int) -> None:

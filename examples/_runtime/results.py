@@ -10,12 +10,11 @@ from typing import Any
 
 from torch import nn
 
-from _runtime.config import CommonConfig
 from _runtime.evaluate import Evaluation, knn_accuracy, linear_accuracy
-from _runtime.launch import Run
 from _runtime.log import RunLog, write_json
 from _runtime.models import save_encoder, timm_arguments
 from _runtime.plots import save_curves
+from contrastive_ops import CollapseMonitor
 
 LAST_STEPS = 100  # over which the last loss is averaged
 
@@ -25,33 +24,30 @@ def finish(
     encoder: nn.Module,
     evaluation: Evaluation,
     log: RunLog,
+    monitor: CollapseMonitor,
     *,
-    config: CommonConfig,
-    run: Run,
-    dim: int,
-    chance: float | None = None,
-    warnings: Sequence[str] = (),
+    measured: Mapping[str, Any] | None = None,
 ) -> None:
     """Evaluates the encoder for the last time and writes the results; called on every rank.
 
-    dim is the width of the embedding and chance the loss of guessing, both for the curves.
+    measured is what else the trainer found, for summary.json.
     """
     gallery, queries = evaluation.encode(encoder)
-    if run.is_main:
+    if log.run.is_main:
         results = {"knn": knn_accuracy(gallery, queries), "linear": linear_accuracy(gallery, queries)}
         save_encoder(encoder, log.folder / "encoder.safetensors")
-        summary = summarise(method, results, log, config=config, run=run) | {"warnings": list(warnings)}
+        summary = summarise(method, {**results, **(measured or {})}, log) | {"warnings": monitor.report()}
         write_json(log.folder / "summary.json", summary)
-        save_curves(log.folder, title=f"{method}, preset {config.preset}", dim=dim, chance=chance)
-        shown = ("knn_initial", "knn", "linear", "loss", "feature_std", "seconds")
-        log.say("  ".join(f"{name} {summary[name]:.4g}" for name in shown if summary[name] is not None))
+        title = f"{method}, preset {log.config.preset}"
+        save_curves(log.folder, title=title, dim=monitor.dim, chance=monitor.chance_loss)
+        shown = ("knn_initial", "knn", "linear", *(measured or {}), "loss", "feature_std", "seconds")
+        log.say("  ".join(f"{name} {summary[name]:.4g}" for name in shown if isinstance(summary[name], float)))
     log.close()
 
 
-def summarise(
-    method: str, results: Mapping[str, float], log: RunLog, *, config: CommonConfig, run: Run
-) -> dict[str, Any]:
+def summarise(method: str, results: Mapping[str, Any], log: RunLog) -> dict[str, Any]:
     """What the run was and what came of it."""
+    config, run = log.config, log.run
     steps = [record for record in log.records if "loss" in record][-LAST_STEPS:]
     return {
         "method": method,

@@ -17,19 +17,22 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from _runtime import digits
+from _runtime.config import CommonConfig
 from _runtime.data import FileImages, MemoryImages
+from _runtime.launch import Run
 
 Images = MemoryImages | FileImages
 HELD_OUT = 0.1  # part of the training images that validates where the data have no split for it
 
 
-def load_images(data: str, *, size: int, evaluate_on: str, device: torch.device) -> tuple[Images, Images]:
+def load_images(config: CommonConfig, run: Run) -> tuple[Images, Images]:
     """(training images, evaluation images) of the data set that `--data` names."""
-    name, _, path = data.partition(":")
+    name, _, path = config.data.partition(":")
+    device, evaluate_on = run.device, config.evaluate_on
     if name == "digits":
         splits = ("train", "test") if evaluate_on == "test" else ("fit", "validation")
         return digits_images(splits[0], device), digits_images(splits[1], device)
-    train, test = cifar10(path, device) if name == "cifar10" else timm_images(name, path, size=size)
+    train, test = cifar10(path, device) if name == "cifar10" else timm_images(name, path, size=config.image_size)
     if evaluate_on == "validation" or test is None:
         return hold_out(train)
     return train, test

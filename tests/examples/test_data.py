@@ -4,11 +4,13 @@ import pickle
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
-from _runtime import data, sources
+from _runtime import CommonConfig, Run, data, sources
+from _runtime.sources import Images
 from PIL import Image
 
 CPU = torch.device("cpu")
@@ -16,6 +18,11 @@ CPU = torch.device("cpu")
 
 def ranks(count: int) -> list[SimpleNamespace]:
     return [SimpleNamespace(rank=rank, world_size=count, device=CPU) for rank in range(count)]
+
+
+def load(data: str, *, size: int, evaluate_on: Literal["test", "validation"] = "test") -> tuple[Images, Images]:
+    config = CommonConfig(data=data, image_size=size, evaluate_on=evaluate_on)
+    return sources.load_images(config, Run(0, 0, 1, CPU))
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(100, 10), (100, 32), (101, 25), (5, 64), (130, 64), (64, 64)])
@@ -53,7 +60,7 @@ def write_folder(root: Path, per_class: int, split: str = "") -> Path:
 def test_folder_of_classes(tmp_path: Path, workers: int):
     for split in ("train", "val"):
         write_folder(tmp_path, 6, split)
-    train, test = sources.load_images(f"folder:{tmp_path}", size=14, evaluate_on="test", device=CPU)
+    train, test = load(f"folder:{tmp_path}", size=14)
     assert (len(train), len(test)) == (12, 12)
     batch = next(train.read([torch.tensor([7, 2])], run=ranks(1)[0], workers=workers))
     assert batch.images.shape == (2, 3, 16, 16)
@@ -62,7 +69,7 @@ def test_folder_of_classes(tmp_path: Path, workers: int):
 
 
 def test_folder_without_splits_is_divided(tmp_path: Path):
-    train, test = sources.load_images(f"folder:{write_folder(tmp_path, 10)}", size=14, evaluate_on="test", device=CPU)
+    train, test = load(f"folder:{write_folder(tmp_path, 10)}", size=14)
     assert (len(train), len(test)) == (18, 2)
     assert not set(train.index.tolist()) & set(test.index.tolist())
 
@@ -70,7 +77,7 @@ def test_folder_without_splits_is_divided(tmp_path: Path):
 def test_any_name_of_timm(tmp_path: Path):
     for split in ("train", "val"):
         write_folder(tmp_path, 3, split)
-    train, test = sources.load_images(f"torch/folder:{tmp_path}", size=14, evaluate_on="test", device=CPU)
+    train, test = load(f"torch/folder:{tmp_path}", size=14)
     batch = next(train.read([torch.tensor([4])], run=ranks(1)[0], workers=0))
     assert (len(train), len(test), batch.labels.tolist()) == (6, 6, [1])
 
@@ -93,25 +100,25 @@ def test_cifar10(tmp_path: Path, form: str):
     if form == "archive":
         with tarfile.open(path, "w:gz") as archive:
             archive.add(folder, "cifar-10-batches-py")
-    train, test = sources.load_images(f"cifar10:{path}", size=32, evaluate_on="test", device=CPU)
+    train, test = load(f"cifar10:{path}", size=32)
     assert torch.equal(train.pixels, torch.from_numpy(pixels[:5]).view(35, 3, 32, 32))
     assert torch.equal(test.pixels, torch.from_numpy(pixels[5]).view(7, 3, 32, 32))
     assert train.labels.tolist() == [*range(7)] * 5
-    held = sources.load_images(f"cifar10:{path}", size=32, evaluate_on="validation", device=CPU)
+    held = load(f"cifar10:{path}", size=32, evaluate_on="validation")
     assert [len(images) for images in held] == [31, 4]
 
 
 def test_cifar10_batches_cannot_run_code(tmp_path: Path):
     (tmp_path / "data_batch_1").write_bytes(pickle.dumps(print))
     with pytest.raises(pickle.UnpicklingError, match=r"found builtins\.print|found __builtin__\.print"):
-        sources.load_images(f"cifar10:{tmp_path}", size=32, evaluate_on="test", device=CPU)
+        load(f"cifar10:{tmp_path}", size=32)
 
 
 def test_what_is_missing_is_named(tmp_path: Path):
     with pytest.raises(ValueError, match="found no data_batch_1 in"):
-        sources.load_images(f"cifar10:{tmp_path}", size=32, evaluate_on="test", device=CPU)
+        load(f"cifar10:{tmp_path}", size=32)
     with pytest.raises(ValueError, match="expected folder:PATH of an existing folder"):
-        sources.load_images("folder:/nowhere", size=32, evaluate_on="test", device=CPU)
+        load("folder:/nowhere", size=32)
 
 
 def test_an_unreadable_image_is_named_and_replaced_by_its_neighbour(tmp_path: Path, capsys):
