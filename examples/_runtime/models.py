@@ -30,6 +30,8 @@ SPECS: dict[str, tuple[str, dict[str, Any]]] = {
     # the papers used torchvision's, whose residual branches do not start at zero
     "resnet50": ("resnet50", {"zero_init_last": False}),
 }
+# a student of tiny: 35 thousand weights
+SPECS["micro"] = ("resnet18", {**SPECS["tiny"][1], "channels": [8, 16, 48, 48], "stem_width": 4})
 
 
 def timm_arguments(name: str) -> dict[str, Any]:
@@ -49,7 +51,7 @@ def create_encoder(name: str, *, norm_splits: int = 1, in_chans: int = 3, compil
     arguments = timm_arguments(name) | ({"in_chans": in_chans} if in_chans != 3 else {})
     if not timm.is_model(arguments["model_name"]):
         close = ", ".join(timm.list_models(f"*{name[:6]}*")[:5])
-        raise ValueError(f"--encoder: expected tiny or a model name of timm, got {name!r}; similar: {close or 'none'}")
+        raise ValueError(f"--encoder: expected tiny, micro or a timm model, got {name!r}; similar: {close or 'none'}")
     if norm_splits > 1:
         arguments["norm_layer"] = partial(SplitBatchNorm2d, num_splits=norm_splits)
     encoder = timm.create_model(**arguments)

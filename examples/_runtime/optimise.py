@@ -89,7 +89,11 @@ def step_schedule(
     return start * rising * 0.1 ** sum(step >= milestone * total_steps for milestone in milestones)
 
 
-SCHEDULES: dict[str, Callable[..., float]] = {"cosine": partial(cosine_schedule, end=0.0), "step": step_schedule}
+SCHEDULES: dict[str, Callable[..., float]] = {
+    "cosine": partial(cosine_schedule, end=0.0),
+    "step": step_schedule,
+    "step-30-60-90": partial(step_schedule, milestones=(0.3, 0.6, 0.9)),  # of supervised training on ImageNet
+}
 
 
 def average(net: nn.Module, decay: float) -> ExponentialMovingAverage | None:

@@ -22,6 +22,7 @@ from contrastive_ops import (
     moco_v2_view,
     normalize,
     random_grayscale,
+    random_horizontal_flip,
     random_invert,
     random_resized_crop,
     random_rotation,
@@ -57,10 +58,17 @@ def unchanged_view(images: Tensor, *, size: int, generator: torch.Generator | No
     return plain_view(images, size=size)
 
 
+def crop_flip_view(images: Tensor, *, size: int, generator: torch.Generator | None = None) -> Tensor:
+    """The view of supervised training on ImageNet: crop and flip."""
+    x = random_resized_crop(images, size=size, scale=(0.08, 1.0), generator=generator)
+    return normalize(random_horizontal_flip(x, generator=generator), mean=MEAN, std=STD)
+
+
 VIEWS: dict[str, Callable[..., Tensor]] = {  # by the names that `--views` takes
     "digits-v1": digits_v1_view,
     "digits-v2": digits_v2_view,
     "none": unchanged_view,
+    "crop-flip": crop_flip_view,
     "instdisc-cifar": instdisc_cifar_view,
     "invaspread": invaspread_view,
     "moco-v1": moco_v1_view,

@@ -22,4 +22,5 @@ TRAINERS = (
     Trainer("invaspread"),
     Trainer("instdisc", ("--noise", "16"), paper=("--noise", "16")),
     Trainer("instdisc", ("--loss", "softmax"), mode="softmax"),
+    Trainer("crd", ("--noise", "16"), paper=("--alpha", "0", "--beta", "0"), invariant=("--views", "none")),
 )
