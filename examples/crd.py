@@ -1,7 +1,6 @@
 """CRD: find the teacher's embedding of the student's image among those of other images (Tian, Krishnan, Isola, 2020).
 
-    x = view(images)                                         # one view, seen by both; the teacher is frozen
-    s, t = f_s(x), f_t(x)                                    # features, of which c_s and c_t make logits
+    x = view(images); s, t = f_s(x), f_t(x)                  # features; c_s, c_t make logits; f_t and c_t are frozen
     z_s, z_t = normalize(g_s(s)), normalize(g_t(t))          # linear heads, both of which learn
     rows = index of x, and of K images of other classes
     crd = nce(z_s, bank_t[rows], Z_s) + nce(z_t, bank_s[rows], Z_t)   # InstDisc's loss; each side has its own Z
@@ -11,7 +10,7 @@
     bank_s[index], bank_t[index] = normalize(0.5 * old + 0.5 * z)     # z from before the update
 
 "Contrastive Representation Distillation", section 3. The teacher, and the student alone to compare with, come first,
-by this loop with alpha = beta = 0, in OUT/teacher and OUT/alone. Noise is drawn independently: an image may come twice.
+by this loop with alpha = beta = 0, in OUT/teacher and OUT/alone. Negatives are independent, so one may come twice.
 On ImageNet beta and K are those of CIFAR-100. Preset digits lets Z follow the network: a constant one hardly learns.
 
     python examples/crd.py                                   # the embedded digits: three trainings, minutes on a CPU
@@ -22,13 +21,12 @@ On ImageNet beta and K are those of CIFAR-100. Preset digits lets Z follow the n
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Literal
 
 import _runtime as rt
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 import contrastive_ops as co
 
@@ -37,34 +35,25 @@ import contrastive_ops as co
 class Config(rt.StudentConfig):
     """CRD's own numbers; the defaults are the preset digits."""
 
-    epochs: int = 40  # passes over the training images, in each of the three trainings
-    lr: float = 2e-3  # the peak learning rate
-    views: Literal["digits-v2", "crop-flip", "none"] = "digits-v2"  # the recipe of augmentation
     gamma: float = 1.0  # weight of the cross-entropy with the labels
     alpha: float = 1.0  # weight of the distillation of logits
     beta: float = 0.05  # weight of the contrastive loss; alpha = beta = 0 trains without a teacher
-    kd_temperature: float = 4.0  # T of the distillation of logits
     dim: int = 128  # width of the embeddings
     noise: int = 256  # K, images that each image is told apart from
     negatives: Literal["label", "index"] = "label"  # images of other classes, or any
-    positive: Literal["exact", "relax"] = "exact"  # the image itself, or any of its class
-    temperature: float = 0.1  # T of the contrastive loss
+    temperature: float = 0.1  # of the contrastive loss
     bank_momentum: float = 0.5  # of an entry when its image comes again; 0 replaces it
     partition_momentum: float = 0.9  # of Z, which follows the network; 1 keeps the first batch's, as in the paper
-    optimizer: Literal["adamw", "sgd"] = "adamw"  # sgd with momentum 0.9
-    weight_decay: float = 1e-2  # of all parameters
-    schedule: Literal["cosine", "step-30-60-90"] = "cosine"  # to 0, or a tenth at each of these percents of the run
-    warmup: float = 0.1  # part of the run in which the learning rate rises from 0
 
 
-DIGITS = Config()
-PAPER = replace(
-    DIGITS, data="folder:imagenet", views="crop-flip", encoder="resnet18", teacher_encoder="resnet34", image_size=224,
-    epochs=100, batch_size=256, lr=0.1, alpha=0.0, beta=0.8, noise=16384, temperature=0.07, partition_momentum=1.0,
-    optimizer="sgd", weight_decay=1e-4, schedule="step-30-60-90", warmup=0.0, workers=16,
-)  # fmt: skip
-KD, CRD, ALONE = replace(DIGITS, beta=0.0), replace(DIGITS, alpha=0.0), replace(DIGITS, alpha=0.0, beta=0.0)
-PRESETS = {"digits": DIGITS, "kd": KD, "crd": CRD, "alone": ALONE, "paper": PAPER}
+PRESETS = {
+    "digits": Config(), "kd": Config(beta=0.0), "crd": Config(alpha=0.0), "alone": Config(alpha=0.0, beta=0.0),
+    "paper": Config(
+        data="folder:imagenet", views="crop-flip", encoder="resnet18", teacher_encoder="resnet34", image_size=224,
+        epochs=100, batch_size=256, lr=0.1, alpha=0.0, beta=0.8, noise=16384, temperature=0.07, workers=16,
+        partition_momentum=1.0, optimizer="sgd", weight_decay=1e-4, schedule="step-30-60-90", warmup=0.0,
+    ),
+}  # fmt: skip
 
 
 def contrast(z: Tensor, bank: co.MemoryBank, partition: co.NCEPartition, rows: Tensor, temperature: float) -> Tensor:
@@ -82,13 +71,12 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
     folder = rt.start_folder(config, run)
     train, test = rt.load_images(config, run)
     evaluation = rt.Evaluation(train, test, config, run)
-    view = partial(rt.VIEWS[config.views], size=config.image_size)
-    labels = rt.all_labels(train).to(run.device)
+    labels = rt.all_labels(train)
     teacher = rt.load_classifier(config.teacher, labels, run) if config.teacher else None
 
     torch.manual_seed(config.seed)  # the same weights on every rank, and of the student with and without a teacher
-    classifier = rt.create_classifier(config.encoder, labels, compiled=config.compile)
-    net = rt.Student(classifier, teacher, dim=config.dim if config.beta else None)  # c_s, f_s, g_s and g_t
+    net = rt.create_student(config, labels, teacher, dim=config.dim if config.beta else None)  # f_s, c_s, g_s, g_t
+    classifier, encoder = net.classifier, net.classifier.encoder
     model = rt.distribute(rt.synchronise_norms(net.to(run.device, memory_format=torch.channels_last), run), run)
 
     optimizer = rt.OPTIMIZERS[config.optimizer](net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
@@ -97,16 +85,14 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
     n = len(train) if config.beta else 1  # without the contrastive loss nothing is remembered
     bank_s, bank_t = (co.MemoryBank(n, config.dim, momentum=config.bank_momentum).to(run.device) for _ in "st")
     sum_s, sum_t = (co.NCEPartition(n, momentum=config.partition_momentum).to(run.device) for _ in "st")  # Z_s, Z_t
-    pairs = rt.Pairs(labels, run, seed=config.seed, positive=config.positive, negatives=config.negatives)
+    pairs = rt.Pairs(labels, run, seed=config.seed, by_label=config.negatives == "label")
     monitor = co.CollapseMonitor(net.dim).to(run.device)
 
     generator = rt.seeded_generator(config.seed, run)  # from here on each rank draws its own numbers
     parts = {"net": net, "optimizer": optimizer, "scaler": scaler, "averaged": averaged, "monitor": monitor}
-    memory = {"bank_s": bank_s, "bank_t": bank_t, "sum_s": sum_s, "sum_t": sum_t}
+    memory = {"memory": nn.ModuleList([bank_s, bank_t, sum_s, sum_t])}
     checkpoints = rt.Checkpoints(config, run, parts | memory, generator)
-    log, step, epoch_steps, steps = rt.begin(
-        config, run, checkpoints, evaluation, classifier.encoder, images=len(train)
-    )
+    log, step, epoch_steps, steps = rt.begin(config, run, checkpoints, evaluation, encoder, images=len(train))
 
     for epoch in range(step // epoch_steps, config.epochs):
         order = rt.global_batches(len(train), batch_size=config.batch_size, seed=config.seed, epoch=epoch)
@@ -115,7 +101,7 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
                 checkpoints.save(step, log)
                 return log.stop(step)
 
-            x = view(rt.to_float(pixels), generator=generator)
+            x = rt.VIEWS[config.views](rt.to_float(pixels), size=config.image_size, generator=generator)
             with precision:
                 known, target = teacher.features_and_logits(x) if teacher else (None, None)
                 logits, z_s, z_t = model(x, known)
@@ -126,15 +112,13 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
                 terms["kd"] = config.alpha * config.kd_temperature**2 * kd
             if config.beta:  # each side is scored against the other's bank
                 rows = pairs.draw(order[step % epoch_steps], config.noise, step=step)
-                crd_s = contrast(z_s, bank_t, sum_s, rows, config.temperature)
-                crd_t = contrast(z_t, bank_s, sum_t, rows, config.temperature)
-                terms["crd"] = config.beta * (crd_s + crd_t)
+                sides = (z_s, bank_t, sum_s), (z_t, bank_s, sum_t)
+                terms["crd"] = config.beta * sum(contrast(*side, rows, config.temperature) for side in sides)
+                bank_s.update(index, z_s.detach())
+                bank_t.update(index, z_t.detach())
             loss = sum(terms.values())
             lr = rt.SCHEDULES[config.schedule](step, steps, config.lr, warmup_steps=config.warmup * steps)
             rt.update(loss, optimizer, scaler, lr=lr, averaged=averaged)
-            if config.beta:
-                bank_s.update(index, z_s.detach())
-                bank_t.update(index, z_t.detach())
 
             step += 1
             monitor.update(z_s, loss)
@@ -144,7 +128,7 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
             checkpoints.save_now_and_then(step, log)
 
         with rt.averaged_weights(averaged):
-            values = {"knn": evaluation.knn(classifier.encoder), "top1": evaluation.top1(classifier)}
+            values = {"knn": evaluation.knn(encoder), "top1": evaluation.top1(classifier)}
         log.evaluate(step, {"epoch": epoch + 1, **values}, warnings=monitor.report())
         checkpoints.save(step, log)
 

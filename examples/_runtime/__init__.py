@@ -5,7 +5,7 @@ Trainers say `import _runtime as rt`; the modules themselves import each other.
 
 from _runtime.begin import begin
 from _runtime.checkpoint import Checkpoints, seeded_generator
-from _runtime.classifier import Student, create_classifier, load_classifier
+from _runtime.classifier import load_classifier
 from _runtime.config import CommonConfig, parse
 from _runtime.data import global_batches, steps_per_epoch
 from _runtime.evaluate import Evaluation
@@ -27,7 +27,7 @@ from _runtime.pairs import Pairs, all_labels
 from _runtime.plots import save_views
 from _runtime.results import finish
 from _runtime.sources import load_images
-from _runtime.stages import StudentConfig, after_stages, finish_student
+from _runtime.stages import StudentConfig, after_stages, create_student, finish_student
 from _runtime.views import VIEWS, digits_v1_view, digits_v2_view, plain_view, to_float, unchanged_view
 
 __all__ = [
@@ -40,16 +40,15 @@ __all__ = [
     "Pairs",
     "Run",
     "RunLog",
-    "Student",
     "StudentConfig",
     "after_stages",
     "all_labels",
     "average",
     "averaged_weights",
     "begin",
-    "create_classifier",
     "create_encoder",
     "create_optimizer",
+    "create_student",
     "digits_v1_view",
     "digits_v2_view",
     "distribute",

@@ -1,4 +1,4 @@
-"""Which images are compared with which, by their labels: CRD's positives and negatives."""
+"""Which images are compared with which, by their labels: CRD's negatives."""
 
 from __future__ import annotations
 
@@ -11,42 +11,32 @@ from _runtime.sources import Images
 
 
 class Pairs:
-    """Draws, for each image of a batch, a positive and K others.
+    """Draws K other images for each image of a batch: of other classes, or any.
 
     What is drawn depends on (seed, step) and the place in the global batch alone: any number of ranks draw the same.
     """
 
-    def __init__(self, labels: Tensor, run: Run, *, seed: int, positive: str, negatives: str) -> None:
-        self.labels, self.run, self.seed = labels, run, seed
-        self.relaxed, self.by_label = positive == "relax", negatives == "label"
-        self.counts = labels.bincount()
+    def __init__(self, labels: Tensor, run: Run, *, seed: int, by_label: bool) -> None:
+        self.labels, self.run, self.seed, self.by_label = labels.to(run.device), run, seed, by_label
+        self.counts = self.labels.bincount()
         self.starts = self.counts.cumsum(0) - self.counts  # of each class among the images sorted by class
-        self.sorted = labels.argsort(stable=True)
-        if self.by_label and int(self.counts.max()) == len(labels):
-            raise ValueError("--negatives: label needs images of at least two classes, got one; use --negatives index")
+        self.sorted = self.labels.argsort(stable=True)
+        if by_label and int(self.counts.max()) == len(labels):
+            raise ValueError("--negatives: label needs images of two classes or more, got one; use --negatives index")
 
     def draw(self, batch: Tensor, count: int, *, step: int) -> Tensor:
-        """(b, 1 + count) indices for this rank's rows of a global batch: a positive, then negatives."""
-        device = self.labels.device
+        """(b, 1 + count) indices for this rank's rows of a global batch: the image itself, then its negatives."""
+        device = self.run.device
+        batch = batch.to(device).unsqueeze(1)
         generator = torch.Generator(device).manual_seed(7_654_321 * (self.seed + 1) + step)
-        batch = batch.to(device)
         # far more values than images, so that the remainder is as good as uniform
-        drawn = torch.randint(1 << 53, (len(batch), 1 + count), generator=generator, device=device)
-        rows = torch.cat([self.positives(batch, drawn[:, :1]), self.negatives(batch, drawn[:, 1:])], dim=1)
-        return rows.tensor_split(self.run.world_size)[self.run.rank]
+        drawn = torch.randint(1 << 53, (len(batch), count), generator=generator, device=device)
+        negatives = self.of_other_classes(batch, drawn) if self.by_label else drawn % len(self.labels)
+        return torch.cat([batch, negatives], dim=1).tensor_split(self.run.world_size)[self.run.rank]
 
-    def positives(self, batch: Tensor, drawn: Tensor) -> Tensor:
-        """The image itself, or any of its class."""
-        if not self.relaxed:
-            return batch.unsqueeze(1)
-        label = self.labels[batch].unsqueeze(1)
-        return self.sorted[self.starts[label] + drawn % self.counts[label]]
-
-    def negatives(self, batch: Tensor, drawn: Tensor) -> Tensor:
-        """Images of other classes, or any."""
-        if not self.by_label:
-            return drawn % len(self.labels)
-        label = self.labels[batch].unsqueeze(1)
+    def of_other_classes(self, batch: Tensor, drawn: Tensor) -> Tensor:
+        """The drawn numbers as places among the images sorted by class, with the image's own class stepped over."""
+        label = self.labels[batch]
         place = drawn % (len(self.labels) - self.counts[label])
         return self.sorted[place + self.counts[label] * (place >= self.starts[label])]
 

@@ -9,11 +9,12 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
+from torch import Tensor
 
-from _runtime.classifier import Classifier, load_classifier, save_classifier
+from _runtime.classifier import Classifier, Student, create_classifier, load_classifier, save_classifier
 from _runtime.config import CommonConfig
 from _runtime.evaluate import Evaluation
 from _runtime.launch import Run
@@ -24,12 +25,26 @@ from contrastive_ops import CollapseMonitor, all_gather
 
 @dataclass(frozen=True)
 class StudentConfig(CommonConfig):
-    """The flags of a student and of those it is measured by."""
+    """The flags of a student, of those it is measured by, and of how all of them are trained."""
 
     encoder: str = "micro"  # the student's: micro (a tenth of tiny's weights), tiny, or any model name of timm
     teacher_encoder: str = "tiny"  # the teacher's, if it is trained here
     teacher: Path | None = None  # the folder of a finished run of this file that teaches; by default one is trained
     alone: Path | None = None  # likewise of the student alone, to compare with
+    epochs: int = 40  # passes over the training images, in each training
+    lr: float = 2e-3  # the peak learning rate
+    views: Literal["digits-v2", "crop-flip", "none"] = "digits-v2"  # the recipe of augmentation
+    optimizer: Literal["adamw", "sgd"] = "adamw"  # sgd with momentum 0.9
+    weight_decay: float = 1e-2  # of all parameters
+    schedule: Literal["cosine", "step-30-60-90"] = "cosine"  # to 0, or a tenth at each of these percents of the run
+    warmup: float = 0.1  # part of the run in which the learning rate rises from 0
+    kd_temperature: float = 4.0  # T of the distillation of logits
+
+
+def create_student(config: StudentConfig, labels: Tensor, teacher: Classifier | None, *, dim: int | None) -> Student:
+    """The student that the flags ask for, on the CPU; with linear heads to width dim where one is given."""
+    classifier = create_classifier(config.encoder, labels, compiled=config.compile)
+    return Student(classifier, teacher, dim=dim)
 
 
 StudentConfigT = TypeVar("StudentConfigT", bound=StudentConfig)
