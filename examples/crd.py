@@ -11,7 +11,7 @@
 
 "Contrastive Representation Distillation", section 3. The teacher, and the student alone to compare with, come first,
 by this loop with alpha = beta = 0, in OUT/teacher and OUT/alone. Negatives are independent, so one may come twice.
-On ImageNet beta and K are those of CIFAR-100. Preset digits lets Z follow the network: a constant one hardly learns.
+On ImageNet beta and K are those of CIFAR-100. Preset digits lets Z follow the network, as in instdisc.py.
 
     python examples/crd.py                                   # the embedded digits: three trainings, minutes on a CPU
     torchrun --nproc-per-node 2 examples/crd.py --preset kd --teacher runs/crd-digits-seed0/teacher
