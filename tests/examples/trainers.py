@@ -22,4 +22,6 @@ TRAINERS = (
     Trainer("invaspread"),
     Trainer("instdisc", ("--noise", "16"), paper=("--noise", "16")),
     Trainer("instdisc", ("--loss", "softmax"), mode="softmax"),
+    Trainer("cmc", invariant=("--views", "none")),
+    Trainer("cmc", ("--loss", "nce", "--noise", "16", "--graph", "core"), mode="nce", paper=("--noise", "16")),
 )
