@@ -35,7 +35,7 @@ import contrastive_ops as co
 class Config(rt.CommonConfig):
     """CMC's own numbers; the defaults are the preset digits."""
 
-    epochs: int = 40  # passes over the training images
+    epochs: int = 35  # passes over the training images
     batch_size: int = 128  # images a step, over all ranks together
     lr: float = 2e-3  # the peak learning rate
     views: Literal["digits", "cmc", "none"] = "digits"  # the recipe of augmentation
