@@ -137,6 +137,8 @@ def create_modalities(names: Sequence[str], encoder: str, *, compiled: bool = Fa
     if len(names) < 2 or len(set(names)) < len(names) or not set(names) <= set(MODALITIES):
         raise ValueError(f"--modalities: expected two or more of {', '.join(MODALITIES)}, got {' '.join(names)}")
     channels = {name: MODALITIES[name][0] for name in names}
+    if compiled:  # torch counts the compiled forms of a piece of code, and all encoders share theirs
+        torch._dynamo.config.cache_size_limit = 8 * len(names)
     return Modalities({n: create_encoder(encoder, in_chans=c, compiled=compiled) for n, c in channels.items()})
 
 

@@ -74,6 +74,13 @@ def test_each_encoder_has_a_file_that_timm_loads_and_the_folder_gives_back_the_w
         torch.testing.assert_close(colour(torch.ones(1, 2, 32, 32)), encoder.encoders["ab"](torch.ones(1, 2, 32, 32)))
 
 
+def test_torch_goes_on_compiling_where_encoders_share_their_code(monkeypatch: pytest.MonkeyPatch):
+    """Each takes up to four forms: training and evaluation, full and last batches. Torch's own limit is eight."""
+    monkeypatch.setattr(torch._dynamo.config, "cache_size_limit", 8)
+    create_modalities(NAMES, "tiny", compiled=True)
+    assert torch._dynamo.config.cache_size_limit >= 4 * len(NAMES)
+
+
 class Lightest(nn.Module):
     """Features that tell light images from dark ones, or nothing."""
 
