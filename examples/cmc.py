@@ -20,7 +20,7 @@ its own, and Z follows the network (see instdisc.py). BN takes its statistics ov
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import _runtime as rt
@@ -46,6 +46,7 @@ class Config(rt.CommonConfig):
     dim: int = 128  # width of the embeddings
     temperature: float = 0.1  # T of the loss
     noise: int = 512  # K, entries of the banks drawn for each image (nce)
+    bank_momentum: float = 0.5  # of an entry when its image comes again (nce)
     partition_momentum: float = 0.9  # of Z, which follows the network; 1 keeps the first batch's (nce)
     optimizer: Literal["adamw", "sgd"] = "adamw"  # sgd with momentum 0.9
     weight_decay: float = 1e-2  # of all parameters
@@ -53,13 +54,12 @@ class Config(rt.CommonConfig):
     warmup: float = 0.05  # part of the run in which the learning rate rises from 0
 
 
-DIGITS = Config()
-PAPER = replace(
-    DIGITS, data="folder:imagenet", views="cmc", own_view=False, modalities=("l", "ab"), encoder="resnet50",
+PAPER = Config(
+    data="folder:imagenet", views="cmc", own_view=False, modalities=("l", "ab"), encoder="resnet50",
     image_size=224, epochs=240, batch_size=128, lr=0.03, loss="nce", noise=16384, partition_momentum=1.0,
     temperature=0.07, optimizer="sgd", weight_decay=1e-4, schedule="sixths", warmup=0.0, workers=16,
 )  # fmt: skip
-PRESETS = {"digits": DIGITS, "paper": PAPER}
+PRESETS = {"digits": Config(), "paper": PAPER}
 
 
 class Network(nn.Module):
@@ -89,8 +89,8 @@ def main(run: rt.Run, config: Config) -> None:
     precision, scaler = rt.mixed_precision(config.precision, run.device)
     averaged = rt.average(encoder, config.ema_decay)
     nce, count = config.loss == "nce", len(config.modalities)
-    momentum = config.partition_momentum
-    memory = rt.CrossBanks(len(train), config.dim, count, partition_momentum=momentum).to(run.device) if nce else None
+    momenta = {"momentum": config.bank_momentum, "partition_momentum": config.partition_momentum}
+    memory = rt.CrossBanks(len(train), config.dim, count, **momenta).to(run.device) if nce else None
     chance = rt.chance_of_pairs(count, config.graph, rows=config.batch_size, noise=config.noise if nce else 0)
     monitor = co.CollapseMonitor(config.dim, chance_loss=chance).to(run.device)
 
