@@ -21,6 +21,8 @@ from typing import Any
 HERE = Path(__file__).parent
 TRAINERS = ("moco", "simclr", "invaspread", "instdisc", "cmc")
 OTHERS = ("zero_shot", "teacher", "alone", "student", "knn_l", "knn_ab", "knn_gradient")  # what some measure besides
+COLUMNS = ("command", "seed", "processes", "kNN before", "kNN", "linear", "others", "minutes", "commit")
+MEANS = ("command", "processes", "seeds", "kNN, mean", "kNN, lowest", "linear, mean", "others, mean")
 
 
 def main() -> None:
