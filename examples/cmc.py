@@ -45,7 +45,7 @@ class Config(rt.CommonConfig):
     loss: Literal["nce", "softmax"] = "softmax"  # against noise from the banks, or against the batch
     dim: int = 128  # width of the embeddings
     temperature: float = 0.1  # T of the loss
-    noise: int = 512  # K, entries of the banks drawn for each image (nce)
+    noise: int = 128  # K, entries of the banks drawn for each image (nce)
     bank_momentum: float = 0.5  # of an entry when its image comes again (nce)
     partition_momentum: float = 0.9  # of Z, which follows the network; 1 keeps the first batch's (nce)
     optimizer: Literal["adamw", "sgd"] = "adamw"  # sgd with momentum 0.9
