@@ -7,10 +7,12 @@ from _runtime.begin import begin
 from _runtime.checkpoint import Checkpoints, seeded_generator
 from _runtime.classifier import load_classifier
 from _runtime.config import CommonConfig, parse
+from _runtime.cross_banks import CrossBanks, chance_of_pairs
 from _runtime.data import global_batches, steps_per_epoch
 from _runtime.evaluate import Evaluation
 from _runtime.launch import Run, launch
 from _runtime.log import RunLog, start_folder
+from _runtime.modalities import Modalities, create_modalities, finish_modalities
 from _runtime.models import create_encoder, health
 from _runtime.norm import scale_only_norm, synchronise_norms
 from _runtime.optimise import (
@@ -36,7 +38,9 @@ __all__ = [
     "VIEWS",
     "Checkpoints",
     "CommonConfig",
+    "CrossBanks",
     "Evaluation",
+    "Modalities",
     "Pairs",
     "Run",
     "RunLog",
@@ -46,13 +50,16 @@ __all__ = [
     "average",
     "averaged_weights",
     "begin",
+    "chance_of_pairs",
     "create_encoder",
+    "create_modalities",
     "create_optimizer",
     "create_student",
     "digits_v1_view",
     "digits_v2_view",
     "distribute",
     "finish",
+    "finish_modalities",
     "finish_student",
     "global_batches",
     "health",

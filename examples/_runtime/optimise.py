@@ -93,6 +93,7 @@ SCHEDULES: dict[str, Callable[..., float]] = {
     "cosine": partial(cosine_schedule, end=0.0),
     "step": step_schedule,
     "step-30-60-90": partial(step_schedule, milestones=(0.3, 0.6, 0.9)),  # of supervised training on ImageNet
+    "sixths": partial(step_schedule, milestones=(3 / 6, 4 / 6, 5 / 6)),  # 120, 160 and 200 of 240 epochs
 }
 
 
