@@ -8,6 +8,7 @@ from _runtime.checkpoint import Checkpoints, seeded_generator
 from _runtime.config import CommonConfig, parse
 from _runtime.data import global_batches, steps_per_epoch
 from _runtime.evaluate import Evaluation
+from _runtime.labels import count_classes, label_loss, labelled_subset
 from _runtime.launch import Run, launch
 from _runtime.log import RunLog, start_folder
 from _runtime.models import create_encoder, health
@@ -25,7 +26,16 @@ from _runtime.optimise import (
 from _runtime.plots import save_views
 from _runtime.results import finish
 from _runtime.sources import load_images
-from _runtime.views import digits_v1_view, digits_v2_view, plain_view, to_float, unchanged_view
+from _runtime.trained import encoder_of, load_encoder
+from _runtime.views import (
+    crop_flip_view,
+    digits_crop_view,
+    digits_v1_view,
+    digits_v2_view,
+    plain_view,
+    to_float,
+    unchanged_view,
+)
 
 __all__ = [
     "OPTIMIZERS",
@@ -38,15 +48,22 @@ __all__ = [
     "average",
     "averaged_weights",
     "begin",
+    "count_classes",
     "create_encoder",
     "create_optimizer",
+    "crop_flip_view",
+    "digits_crop_view",
     "digits_v1_view",
     "digits_v2_view",
     "distribute",
+    "encoder_of",
     "finish",
     "global_batches",
     "health",
+    "label_loss",
+    "labelled_subset",
     "launch",
+    "load_encoder",
     "load_images",
     "mixed_precision",
     "parse",

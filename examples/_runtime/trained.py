@@ -8,6 +8,13 @@ from pathlib import Path
 from torch import nn
 
 
+def encoder_of(folder: Path) -> str:
+    """The `--encoder` of a run."""
+    if not (folder / "config.json").exists():
+        raise FileNotFoundError(f"expected the folder of a run with config.json, got {folder}")
+    return str(json.loads((folder / "config.json").read_text())["encoder"])
+
+
 def load_encoder(folder: Path) -> nn.Module:
     """The encoder of a finished run, with its weights: what is in its encoder.safetensors."""
     import timm

@@ -16,6 +16,7 @@ from contrastive_ops import (
     gaussian_blur,
     normalize,
     random_grayscale,
+    random_horizontal_flip,
     random_invert,
     random_resized_crop,
     random_rotation,
@@ -43,6 +44,18 @@ def digits_v1_view(images: Tensor, *, size: int, generator: torch.Generator | No
     x = color_jitter(x, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.5, generator=generator)
     x = random_invert(x, p=0.5, generator=generator)
     return normalize(x, mean=MEAN, std=STD)
+
+
+def digits_crop_view(images: Tensor, *, size: int, generator: torch.Generator | None = None) -> Tensor:
+    """What digits get when labels teach: crop and rotation; colours stay, and so does the left side."""
+    x = random_resized_crop(images, size=size, scale=(0.5, 1.0), generator=generator)
+    return normalize(random_rotation(x, degrees=15, generator=generator), mean=MEAN, std=STD)
+
+
+def crop_flip_view(images: Tensor, *, size: int, generator: torch.Generator | None = None) -> Tensor:
+    """What photographs get when labels teach: a crop of area 0.08 to 1, mirrored half the time."""
+    x = random_resized_crop(images, size=size, scale=(0.08, 1.0), generator=generator)
+    return normalize(random_horizontal_flip(x, generator=generator), mean=MEAN, std=STD)
 
 
 def unchanged_view(images: Tensor, *, size: int, generator: torch.Generator | None = None) -> Tensor:

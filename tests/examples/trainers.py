@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+TRAINED = "the folder of a finished run"  # a flag's value that the tests replace by such a folder
+
 
 @dataclass(frozen=True)
 class Trainer:
@@ -22,4 +24,5 @@ TRAINERS = (
     Trainer("invaspread"),
     Trainer("instdisc", ("--noise", "16"), paper=("--noise", "16")),
     Trainer("instdisc", ("--loss", "softmax"), mode="softmax"),
+    Trainer("linear_probe", ("--trained", TRAINED), invariant=("--augment", "none")),
 )
