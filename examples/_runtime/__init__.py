@@ -11,7 +11,7 @@ from _runtime.evaluate import Evaluation
 from _runtime.labels import count_classes, label_loss, labelled_subset
 from _runtime.launch import Run, launch
 from _runtime.log import RunLog, start_folder
-from _runtime.models import create_encoder, health
+from _runtime.models import create_encoder, health, save_encoder
 from _runtime.norm import scale_only_norm, synchronise_norms
 from _runtime.optimise import (
     OPTIMIZERS,
@@ -25,13 +25,14 @@ from _runtime.optimise import (
 )
 from _runtime.plots import save_views
 from _runtime.results import finish
-from _runtime.sources import load_images
-from _runtime.trained import encoder_of, load_encoder
+from _runtime.sources import Images, load_images
+from _runtime.trained import encoder_of, load_encoder, load_weights
 from _runtime.views import (
     crop_flip_view,
     digits_crop_view,
     digits_v1_view,
     digits_v2_view,
+    normalised_simclr_view,
     plain_view,
     to_float,
     unchanged_view,
@@ -43,6 +44,7 @@ __all__ = [
     "Checkpoints",
     "CommonConfig",
     "Evaluation",
+    "Images",
     "Run",
     "RunLog",
     "average",
@@ -65,9 +67,12 @@ __all__ = [
     "launch",
     "load_encoder",
     "load_images",
+    "load_weights",
     "mixed_precision",
+    "normalised_simclr_view",
     "parse",
     "plain_view",
+    "save_encoder",
     "save_views",
     "scale_only_norm",
     "seeded_generator",

@@ -23,3 +23,12 @@ def load_encoder(folder: Path) -> nn.Module:
     if not (summary.exists() and weights.exists()):
         raise FileNotFoundError(f"expected a finished run with summary.json and {weights.name}, got {folder}")
     return timm.create_model(**json.loads(summary.read_text())["timm"], checkpoint_path=str(weights))
+
+
+def load_weights(net: nn.Module, path: Path) -> None:
+    """Puts the weights of a file into a network of the same form."""
+    from safetensors.torch import load_file
+
+    if not path.exists():
+        raise FileNotFoundError(f"expected the weights of a finished stage, got {path}, which is not there")
+    net.load_state_dict(load_file(path))

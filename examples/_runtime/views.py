@@ -20,6 +20,7 @@ from contrastive_ops import (
     random_invert,
     random_resized_crop,
     random_rotation,
+    simclr_view,
 )
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, for all data: BN follows at once
@@ -44,6 +45,11 @@ def digits_v1_view(images: Tensor, *, size: int, generator: torch.Generator | No
     x = color_jitter(x, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.5, generator=generator)
     x = random_invert(x, p=0.5, generator=generator)
     return normalize(x, mean=MEAN, std=STD)
+
+
+def normalised_simclr_view(images: Tensor, *, size: int, generator: torch.Generator | None = None) -> Tensor:
+    """SimCLR's recipe, normalised as the images of the evaluation are."""
+    return normalize(simclr_view(images, size=size, generator=generator), mean=MEAN, std=STD)
 
 
 def digits_crop_view(images: Tensor, *, size: int, generator: torch.Generator | None = None) -> Tensor:

@@ -24,5 +24,22 @@ TRAINERS = (
     Trainer("invaspread"),
     Trainer("instdisc", ("--noise", "16"), paper=("--noise", "16")),
     Trainer("instdisc", ("--loss", "softmax"), mode="softmax"),
+    Trainer(
+        "simclr_v2",
+        (
+            "--memory",
+            "64",
+            "--labels",
+            "0.5",
+            "--finetune-epochs",
+            "2",
+            "--finetune-batch-size",
+            "6",
+            "--distil-epochs",
+            "1",
+        ),
+        paper=("--memory", "64", "--hidden-dim", "64"),
+        invariant=("--views", "none"),
+    ),
     Trainer("linear_probe", ("--trained", TRAINED), invariant=("--augment", "none")),
 )
