@@ -23,14 +23,13 @@ weights. Pixels are normalised here, and not in the paper. `--max-steps` counts 
 from __future__ import annotations
 
 import copy
-import json
 import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import _runtime as rt
 import torch
@@ -86,6 +85,7 @@ PAPER = replace(
 PRESETS = {"digits": DIGITS, "paper": PAPER}
 
 
+Finished = tuple[nn.Sequential, co.CollapseMonitor, rt.RunLog]
 STAGES = {  # what each --stage runs besides the pre-training
     "all": ("alone", "finetuned", "distilled"),
     "pretrain": (),
@@ -94,41 +94,43 @@ STAGES = {  # what each --stage runs besides the pre-training
 }
 
 
-class Pretrained(NamedTuple):
-    """What the first stage leaves."""
-
-    net: nn.Sequential
-    monitor: co.CollapseMonitor
-    steps: int
-    seconds: float
-
-
 def main(run: rt.Run, config: Config) -> None:
     """Runs the stages of `--stage` where they stopped, and leaves a table of accuracies."""
-    if config.stage in ("finetune", "distil") and not config.resume:
-        raise ValueError(
-            f"--stage: {config.stage} goes on with an earlier run; add --resume, and --out where it has one"
-        )
+    check(config)
     folder = rt.start_folder(config, run)
     train, test = rt.load_images(config, run)
     evaluation = rt.Evaluation(train, test, config, run)
     pretrained = pretrain(run, config, train, evaluation)
     if pretrained is None:
         return
+    net, monitor, log = pretrained
+    seconds = log.seconds
     for kind in STAGES[config.stage]:
         for part in config.labels:
-            if not classify(run, config, kind, part, pretrained.net, train, evaluation):
+            if not classify(run, config, kind, part, net, train, evaluation):
                 return
+    found = rt.stage_results(folder)
+    seconds += sum(stage["seconds"] for stage in found)
+    log = rt.RunLog(config, run, total_steps=log.total, step=log.total, seconds=seconds)  # goes on with the first's
+    log.say(rt.markdown_of_labels(found))
+    measured = {"table": rt.table_of_labels(found)}
+    rt.finish("simclr_v2", net.encoder, evaluation, log, monitor, measured=measured)
 
-    found = [json.loads(path.read_text()) for path in sorted(folder.glob("*-*/summary.json"))]
-    table = {f"{part:g}": {s["stage"]: s["top1"] for s in found if s["labels"] == part} for part in config.labels}
-    seconds = pretrained.seconds + sum(s["seconds"] for s in found)
-    log = rt.RunLog(config, run, total_steps=pretrained.steps, step=pretrained.steps, seconds=seconds)
-    log.say(markdown(table))
-    rt.finish("simclr_v2", pretrained.net.encoder, evaluation, log, pretrained.monitor, measured={"table": table})
+
+def check(config: Config) -> None:
+    """Says what does not fit before hours of training, not after them."""
+    if config.stage in ("finetune", "distil") and not config.resume:
+        raise ValueError(f"--stage: {config.stage} goes on with an earlier run; add --resume, and its --out")
+    if not all(0 < part <= 1 for part in config.labels):
+        raise ValueError(f"--labels: expected parts in (0, 1], got {config.labels}")
+    if len(config.finetune_epochs) not in (1, len(config.labels)):
+        given, labels = len(config.finetune_epochs), len(config.labels)
+        raise ValueError(f"--finetune-epochs: expected 1 or {labels} numbers, as --labels has, got {given}")
 
 
-def pretrain(run: rt.Run, config: Config, train: rt.Images, evaluation: rt.Evaluation) -> Pretrained | None:  # noqa: PLR0915
+def pretrain(  # noqa: PLR0915 (a stage from top to bottom)
+    run: rt.Run, config: Config, train: rt.Images, evaluation: rt.Evaluation
+) -> Finished | None:
     """The first stage, SimCLR with a deeper head; None where it was stopped."""
     view = partial(VIEWS[config.views], size=config.image_size)
     net = create_net(config, run)
@@ -150,8 +152,9 @@ def pretrain(run: rt.Run, config: Config, train: rt.Images, evaluation: rt.Evalu
     checkpoints = rt.Checkpoints(config, run, {**parts, "averaged": averaged, "monitor": monitor}, generator)
     log, step, epoch_steps, steps = rt.begin(config, run, checkpoints, evaluation, net.encoder, images=len(train))
     if config.stage in ("finetune", "distil") and step < steps:
+        log.close()
         raise ValueError(
-            f"--stage: {config.stage} needs a finished pre-training, got one at step {step} of {steps} in "
+            f"--stage: {config.stage} needs a finished pre-training, got one of {step} of {steps} steps in "
             f"{config.out}; run --stage pretrain --resume first"
         )
 
@@ -194,17 +197,11 @@ def pretrain(run: rt.Run, config: Config, train: rt.Images, evaluation: rt.Evalu
     log.close()
     if averaged:
         averaged.copy_to()  # the averaged weights are what the later stages begin with
-    return Pretrained(net, monitor, steps, log.seconds)
+    return net, monitor, log
 
 
-def classify(  # noqa: PLR0915 (one stage from top to bottom)
-    run: rt.Run,
-    config: Config,
-    kind: str,
-    part: float,
-    pretrained: nn.Module,
-    train: rt.Images,
-    evaluation: rt.Evaluation,
+def classify(  # noqa: PLR0915 (a stage from top to bottom)
+    run: rt.Run, config: Config, kind: str, part: float, base: nn.Module, train: rt.Images, evaluation: rt.Evaluation
 ) -> bool:
     """A later stage with a part of the labels: alone, finetuned or distilled; False where it was stopped."""
     out = stage_folder(config, kind, part)
@@ -222,8 +219,8 @@ def classify(  # noqa: PLR0915 (one stage from top to bottom)
 
     net = create_net(config, run, classes, layers=0 if teacher else 1)
     if kind == "finetuned":
-        net.encoder.load_state_dict(pretrained.encoder.state_dict())
-        net.head.load_state_dict(pretrained.head[:3].state_dict())
+        net.encoder.load_state_dict(base.encoder.state_dict())
+        net.head.load_state_dict(base.head[:3].state_dict())
     if config.compile:
         net.encoder.compile()
     model = rt.distribute(rt.synchronise_norms(net, run), run)
@@ -300,11 +297,6 @@ def of_stage(config: Config, kind: str, part: float) -> Config:
     config = replace(config, out=stage_folder(config, kind, part), resume=True)
     if kind == "distilled":
         return replace(config, encoder=config.student or config.encoder, epochs=config.distil_epochs)
-    if len(config.finetune_epochs) not in (1, len(config.labels)):
-        raise ValueError(
-            f"--finetune-epochs: expected 1 or {len(config.labels)} numbers, as --labels has, "
-            f"got {len(config.finetune_epochs)}"
-        )
     epochs = config.finetune_epochs[config.labels.index(part) % len(config.finetune_epochs)]
     config = replace(config, epochs=epochs, batch_size=config.finetune_batch_size)
     if kind == "alone":
@@ -325,15 +317,6 @@ def nt_xent_with_memory(z1: Tensor, z2: Tensor, index: Tensor, keys: Tensor, *, 
     mask = F.pad(same, (0, len(keys)))
     query, positive = torch.cat([z1, z2]), torch.cat([z2, z1])
     return co.info_nce(query, positive, negatives, mask=mask, temperature=temperature, normalize=False)
-
-
-def markdown(table: dict[str, dict[str, float]]) -> str:
-    """The accuracies in percent, a row for each part of the labels."""
-    lines = ["| labels | alone | fine-tuned | distilled |", "| --- | --- | --- | --- |"]
-    for part, top1 in table.items():
-        cells = [f"{100 * top1[kind]:.1f}" if kind in top1 else "" for kind in STAGES["all"]]
-        lines.append(f"| {100 * float(part):g} % | {' | '.join(cells)} |")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,14 @@ from _runtime.checkpoint import Checkpoints, seeded_generator
 from _runtime.config import CommonConfig, parse
 from _runtime.data import global_batches, steps_per_epoch
 from _runtime.evaluate import Evaluation
-from _runtime.labels import count_classes, label_loss, labelled_subset
+from _runtime.labels import (
+    count_classes,
+    label_loss,
+    labelled_subset,
+    markdown_of_labels,
+    stage_results,
+    table_of_labels,
+)
 from _runtime.launch import Run, launch
 from _runtime.log import RunLog, start_folder
 from _runtime.models import create_encoder, health, save_encoder
@@ -68,6 +75,7 @@ __all__ = [
     "load_encoder",
     "load_images",
     "load_weights",
+    "markdown_of_labels",
     "mixed_precision",
     "normalised_simclr_view",
     "parse",
@@ -76,9 +84,11 @@ __all__ = [
     "save_views",
     "scale_only_norm",
     "seeded_generator",
+    "stage_results",
     "start_folder",
     "steps_per_epoch",
     "synchronise_norms",
+    "table_of_labels",
     "to_float",
     "unchanged_view",
     "update",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -51,3 +53,23 @@ def labelled_subset(images: Images, fraction: float, *, seed: int) -> Images:
 def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy, the mean over the rows of all ranks, however unevenly these are divided."""
     return all_gather(F.cross_entropy(logits.float(), labels, reduction="none")).mean()
+
+
+def stage_results(folder: Path) -> list[dict[str, Any]]:
+    """The summaries of the finished stages that have a run folder of their own below that of a run."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*-*/summary.json"))]
+
+
+def table_of_labels(stages: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """The accuracies of the stages, by the part of the labels and then by the stage's name."""
+    parts = sorted({stage["labels"] for stage in stages})
+    return {f"{part:g}": {s["stage"]: s["top1"] for s in stages if s["labels"] == part} for part in parts}
+
+
+def markdown_of_labels(stages: list[dict[str, Any]]) -> str:
+    """The same table in percent, for people."""
+    names = sorted({stage["stage"] for stage in stages})
+    rows = [["labels", *names], ["---"] * (len(names) + 1)]
+    for part, top1 in table_of_labels(stages).items():
+        rows.append([f"{100 * float(part):g} %", *(f"{100 * top1[n]:.1f}" if n in top1 else "" for n in names)])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
