@@ -31,7 +31,7 @@ from torch import Tensor, nn
 import contrastive_ops as co
 
 VIEWS: dict[str, Callable[..., Tensor]] = {
-    "digits": rt.digits_crop_view,
+    "digits-crop": rt.digits_crop_view,
     "crop-flip": rt.crop_flip_view,
     "none": rt.unchanged_view,
 }
@@ -46,7 +46,7 @@ class Config(rt.CommonConfig):
     batch_size: int = 128  # images a step, over all ranks together
     lr: float = 0.1  # the peak learning rate
     labels: float = 1.0  # the part of the labels that is used, for all that is measured
-    augment: Literal["digits", "crop-flip", "none"] = "digits"  # of the training images
+    augment: Literal["digits-crop", "crop-flip", "none"] = "digits-crop"  # of the training images
     nesterov: bool = True  # the momentum of 0.9 looks ahead
     weight_decay: float = 0.0  # of the classifier
     schedule: Literal["cosine", "step"] = "cosine"  # cosine to 0, or a tenth at 60 % and at 80 % of the run

@@ -11,7 +11,8 @@
 paper and not in the released code; here it holds the average network's keys of one view, as in MoCo. Our student has
 no layer of the head, starts at random, and may be smaller (`--student`). The run folder holds the pre-training; each
 later stage has a run folder of its own inside. `alone` is the same network trained on those labels from random
-weights. Pixels are normalised here, and not in the paper. `--max-steps` counts the steps of a stage.
+weights. Pixels are normalised here, and not in the paper, whose later stages only crop and flip; the digits' colours
+change there too, since they tell nothing. `--max-steps` counts the steps of a stage.
 
     python examples/simclr_v2.py                                        # all stages on the embedded digits
     python examples/simclr_v2.py --stage pretrain                       # the same as three commands
@@ -65,8 +66,8 @@ class Config(rt.CommonConfig):
     weight_decay: float = 1e-2  # of all parameters but biases and norms; none in fine-tuning
     warmup: float = 0.05  # part of the pre-training in which the learning rate rises from 0
     labels: tuple[float, ...] = (0.01, 0.1)  # the parts of the labels to learn from, each in turn
-    augment: Literal["digits-crop", "crop-flip", "none"] = "digits-crop"  # of the images in the later stages
-    finetune_epochs: tuple[int, ...] = (60, 30)  # passes over the labelled images, for each part; also alone
+    augment: Literal["digits-crop", "digits", "crop-flip", "none"] = "digits"  # in the later stages
+    finetune_epochs: tuple[int, ...] = (150, 40)  # passes over the labelled images, for each part; also alone
     finetune_batch_size: int = 32  # labelled images a step
     finetune_lr: float = 1e-3  # without warm-up
     alone_lr: float = 2e-3  # of training alone, with the pre-training's warm-up and weight decay
@@ -79,7 +80,7 @@ DIGITS = Config()
 PAPER = replace(
     DIGITS, data="folder:imagenet", views="simclr", encoder="sk-resnet50", image_size=224, epochs=800,
     batch_size=4096, lr=6.4, hidden_dim=2048, temperature=0.1, memory=65536, optimizer="lars", weight_decay=1e-4,
-    augment="crop-flip", finetune_batch_size=1024, finetune_lr=0.16, alone_lr=3.2, distil_epochs=400,
+    augment="crop-flip", finetune_epochs=(60, 30), finetune_batch_size=1024, finetune_lr=0.16, alone_lr=3.2, distil_epochs=400,
     distil_temperature=0.1, workers=16,
 )  # fmt: skip
 PRESETS = {"digits": DIGITS, "paper": PAPER}
