@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,15 +25,9 @@ from typing import Literal
 
 import _runtime as rt
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import contrastive_ops as co
-
-VIEWS: dict[str, Callable[..., Tensor]] = {
-    "digits-crop": rt.digits_crop_view,
-    "crop-flip": rt.crop_flip_view,
-    "none": rt.unchanged_view,
-}
 
 
 @dataclass(frozen=True)
@@ -76,7 +69,7 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
     train, test = rt.load_images(config, run)
     train = rt.labelled_subset(train, config.labels, seed=config.seed)
     evaluation = rt.Evaluation(train, test, config, run)
-    view = partial(VIEWS[config.augment], size=config.image_size)
+    view = partial(rt.VIEWS[config.augment], size=config.image_size)
 
     torch.manual_seed(config.seed)  # the same weights on every rank
     encoder = rt.load_encoder(config.trained).requires_grad_(False)

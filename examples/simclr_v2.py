@@ -26,7 +26,6 @@ from __future__ import annotations
 import copy
 import math
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -39,14 +38,6 @@ from torch import Tensor, nn
 
 import contrastive_ops as co
 
-VIEWS: dict[str, Callable[..., Tensor]] = {
-    "digits": rt.digits_v2_view,
-    "simclr": rt.normalised_simclr_view,
-    "digits-crop": rt.digits_crop_view,
-    "crop-flip": rt.crop_flip_view,
-    "none": rt.unchanged_view,
-}
-
 
 @dataclass(frozen=True)
 class Config(rt.CommonConfig):
@@ -56,7 +47,7 @@ class Config(rt.CommonConfig):
     epochs: int = 45  # passes over the training images
     batch_size: int = 128  # images a step, over all ranks together; twice as many rows
     lr: float = 2e-3  # the peak learning rate, also of distillation
-    views: Literal["digits", "simclr", "none"] = "digits"  # the recipe of augmentation
+    views: Literal["digits-v2", "simclr-normalised", "none"] = "digits-v2"  # the recipe of augmentation
     dim: int = 128  # width of the embedding
     hidden_dim: int = 256  # width inside the head
     temperature: float = 0.2  # T of NT-Xent
@@ -66,7 +57,7 @@ class Config(rt.CommonConfig):
     weight_decay: float = 1e-2  # of all parameters but biases and norms; none in fine-tuning
     warmup: float = 0.05  # part of the pre-training in which the learning rate rises from 0
     labels: tuple[float, ...] = (0.01, 0.1)  # the parts of the labels to learn from, each in turn
-    augment: Literal["digits-crop", "digits", "crop-flip", "none"] = "digits"  # in the later stages
+    augment: Literal["digits-crop", "digits-v2", "crop-flip", "none"] = "digits-v2"  # in the later stages
     finetune_epochs: tuple[int, ...] = (150, 40)  # passes over the labelled images, for each part; also alone
     finetune_batch_size: int = 32  # labelled images a step
     finetune_lr: float = 1e-3  # without warm-up
@@ -78,13 +69,12 @@ class Config(rt.CommonConfig):
 
 DIGITS = Config()
 PAPER = replace(
-    DIGITS, data="folder:imagenet", views="simclr", encoder="sk-resnet50", image_size=224, epochs=800,
+    DIGITS, data="folder:imagenet", views="simclr-normalised", encoder="sk-resnet50", image_size=224, epochs=800,
     batch_size=4096, lr=6.4, hidden_dim=2048, temperature=0.1, memory=65536, optimizer="lars", weight_decay=1e-4,
-    augment="crop-flip", finetune_epochs=(60, 30), finetune_batch_size=1024, finetune_lr=0.16, alone_lr=3.2, distil_epochs=400,
-    distil_temperature=0.1, workers=16,
+    augment="crop-flip", finetune_epochs=(60, 30), finetune_batch_size=1024, finetune_lr=0.16, alone_lr=3.2,
+    distil_epochs=400, distil_temperature=0.1, workers=16,
 )  # fmt: skip
 PRESETS = {"digits": DIGITS, "paper": PAPER}
-
 
 Finished = tuple[nn.Sequential, co.CollapseMonitor, rt.RunLog]
 STAGES = {  # what each --stage runs besides the pre-training
@@ -115,6 +105,7 @@ def main(run: rt.Run, config: Config) -> None:
     log = rt.RunLog(config, run, total_steps=log.total, step=log.total, seconds=seconds)  # goes on with the first's
     log.say(rt.markdown_of_labels(found))
     measured = {"table": rt.table_of_labels(found)}
+    measured |= {f"{stage['stage']} {100 * stage['labels']:g} %": stage["top1"] for stage in found}
     rt.finish("simclr_v2", net.encoder, evaluation, log, monitor, measured=measured)
 
 
@@ -133,7 +124,7 @@ def pretrain(  # noqa: PLR0915 (a stage from top to bottom)
     run: rt.Run, config: Config, train: rt.Images, evaluation: rt.Evaluation
 ) -> Finished | None:
     """The first stage, SimCLR with a deeper head; None where it was stopped."""
-    view = partial(VIEWS[config.views], size=config.image_size)
+    view = partial(rt.VIEWS[config.views], size=config.image_size)
     net = create_net(config, run)
     slow = copy.deepcopy(net).requires_grad_(False) if config.memory else None
     memory = co.NegativeQueue(config.memory, config.dim).to(run.device) if config.memory else None
@@ -216,7 +207,7 @@ def classify(  # noqa: PLR0915 (a stage from top to bottom)
         train = rt.labelled_subset(train, part, seed=config.seed)
     config = of_stage(config, kind, part)
     rt.start_folder(config, run)
-    view = partial(VIEWS[config.augment], size=config.image_size)
+    view = partial(rt.VIEWS[config.augment], size=config.image_size)
 
     net = create_net(config, run, classes, layers=0 if teacher else 1)
     if kind == "finetuned":

@@ -34,20 +34,12 @@ from _runtime.plots import save_views
 from _runtime.results import finish
 from _runtime.sources import Images, load_images
 from _runtime.trained import encoder_of, load_encoder, load_weights
-from _runtime.views import (
-    crop_flip_view,
-    digits_crop_view,
-    digits_v1_view,
-    digits_v2_view,
-    normalised_simclr_view,
-    plain_view,
-    to_float,
-    unchanged_view,
-)
+from _runtime.views import VIEWS, digits_v1_view, digits_v2_view, plain_view, to_float, unchanged_view
 
 __all__ = [
     "OPTIMIZERS",
     "SCHEDULES",
+    "VIEWS",
     "Checkpoints",
     "CommonConfig",
     "Evaluation",
@@ -60,8 +52,6 @@ __all__ = [
     "count_classes",
     "create_encoder",
     "create_optimizer",
-    "crop_flip_view",
-    "digits_crop_view",
     "digits_v1_view",
     "digits_v2_view",
     "distribute",
@@ -77,7 +67,6 @@ __all__ = [
     "load_weights",
     "markdown_of_labels",
     "mixed_precision",
-    "normalised_simclr_view",
     "parse",
     "plain_view",
     "save_encoder",
