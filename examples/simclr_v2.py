@@ -103,7 +103,7 @@ def main(run: rt.Run, config: Config) -> None:
     found = rt.stage_results(folder)
     seconds += sum(stage["seconds"] for stage in found)
     log = rt.RunLog(config, run, total_steps=log.total, step=log.total, seconds=seconds)  # goes on with the first's
-    log.say(rt.markdown_of_labels(found))
+    log.say(rt.markdown_of_labels(found, STAGES["all"]))
     measured = {"table": rt.table_of_labels(found)}
     measured |= {f"{stage['stage']} {100 * stage['labels']:g} %": stage["top1"] for stage in found}
     rt.finish("simclr_v2", net.encoder, evaluation, log, monitor, measured=measured)

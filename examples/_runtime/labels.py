@@ -66,9 +66,8 @@ def table_of_labels(stages: list[dict[str, Any]]) -> dict[str, dict[str, float]]
     return {f"{part:g}": {s["stage"]: s["top1"] for s in stages if s["labels"] == part} for part in parts}
 
 
-def markdown_of_labels(stages: list[dict[str, Any]]) -> str:
-    """The same table in percent, for people."""
-    names = sorted({stage["stage"] for stage in stages})
+def markdown_of_labels(stages: list[dict[str, Any]], names: tuple[str, ...]) -> str:
+    """The same table in percent, for people, with a column for each name."""
     rows = [["labels", *names], ["---"] * (len(names) + 1)]
     for part, top1 in table_of_labels(stages).items():
         rows.append([f"{100 * float(part):g} %", *(f"{100 * top1[n]:.1f}" if n in top1 else "" for n in names)])

@@ -60,9 +60,9 @@ def test_the_table():
         {"labels": 0.01, "stage": "distilled", "top1": 0.6},
     ]
     assert table_of_labels(stages) == {"0.01": {"alone": 0.25, "distilled": 0.6}, "0.1": {"alone": 0.712}}
-    assert markdown_of_labels(stages).splitlines() == [
-        "| labels | alone | distilled |",
-        "| --- | --- | --- |",
-        "| 1 % | 25.0 | 60.0 |",
-        "| 10 % | 71.2 |  |",
+    assert markdown_of_labels(stages, ("alone", "finetuned", "distilled")).splitlines() == [
+        "| labels | alone | finetuned | distilled |",
+        "| --- | --- | --- | --- |",
+        "| 1 % | 25.0 |  | 60.0 |",
+        "| 10 % | 71.2 |  |  |",
     ]
