@@ -6,6 +6,7 @@ Trainers say `import _runtime as rt`; the modules themselves import each other.
 from _runtime.begin import begin
 from _runtime.checkpoint import Checkpoints, seeded_generator
 from _runtime.config import CommonConfig, parse
+from _runtime.cross_banks import CrossBanks, chance_of_pairs
 from _runtime.data import global_batches, steps_per_epoch
 from _runtime.evaluate import Evaluation
 from _runtime.labels import (
@@ -18,6 +19,7 @@ from _runtime.labels import (
 )
 from _runtime.launch import Run, launch
 from _runtime.log import RunLog, start_folder
+from _runtime.modalities import Modalities, create_modalities, finish_modalities
 from _runtime.models import create_encoder, health, save_encoder
 from _runtime.norm import scale_only_norm, synchronise_norms
 from _runtime.optimise import (
@@ -42,21 +44,26 @@ __all__ = [
     "VIEWS",
     "Checkpoints",
     "CommonConfig",
+    "CrossBanks",
     "Evaluation",
     "Images",
+    "Modalities",
     "Run",
     "RunLog",
     "average",
     "averaged_weights",
     "begin",
     "count_classes",
+    "chance_of_pairs",
     "create_encoder",
+    "create_modalities",
     "create_optimizer",
     "digits_v1_view",
     "digits_v2_view",
     "distribute",
     "encoder_of",
     "finish",
+    "finish_modalities",
     "global_batches",
     "health",
     "label_loss",

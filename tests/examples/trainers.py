@@ -42,4 +42,6 @@ TRAINERS = (
         invariant=("--views", "none", "--lr", "2e-4", "--stage", "pretrain"),  # AdamW makes rounding large
     ),
     Trainer("linear_probe", ("--trained", TRAINED), invariant=("--augment", "none")),
+    Trainer("cmc", invariant=("--views", "none")),
+    Trainer("cmc", ("--loss", "nce", "--noise", "16", "--graph", "core"), mode="nce", paper=("--noise", "16")),
 )
