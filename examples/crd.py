@@ -71,7 +71,7 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
     folder = rt.start_folder(config, run)
     train, test = rt.load_images(config, run)
     evaluation = rt.Evaluation(train, test, config, run)
-    labels = rt.all_labels(train)
+    labels = rt.labels_of(train)
     teacher = rt.load_classifier(config.teacher, labels, run) if config.teacher else None
 
     torch.manual_seed(config.seed)  # the same weights on every rank, and of the student with and without a teacher

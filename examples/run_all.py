@@ -19,8 +19,11 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-TRAINERS = ("moco", "simclr", "invaspread", "instdisc", "cmc", "crd")
-OTHERS = ("zero_shot", "teacher", "alone", "student", "knn_l", "knn_ab", "knn_gradient")  # what some measure besides
+TRAINERS = ("moco", "simclr", "invaspread", "instdisc", "cmc", "crd", "simclr_v2")
+OTHERS = (  # accuracies that some trainers measure besides
+    *("zero_shot", "teacher", "alone", "student", "knn_l", "knn_ab", "knn_gradient"),
+    *(f"{stage} {part} %" for part in (1, 10) for stage in ("alone", "finetuned", "distilled")),
+)
 COLUMNS = ("command", "seed", "processes", "kNN before", "kNN", "linear", "others", "minutes", "commit")
 MEANS = ("command", "processes", "seeds", "kNN, mean", "kNN, lowest", "linear, mean", "others, mean")
 

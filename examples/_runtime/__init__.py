@@ -10,10 +10,19 @@ from _runtime.config import CommonConfig, parse
 from _runtime.cross_banks import CrossBanks, chance_of_pairs
 from _runtime.data import global_batches, steps_per_epoch
 from _runtime.evaluate import Evaluation
+from _runtime.labels import (
+    count_classes,
+    label_loss,
+    labelled_subset,
+    labels_of,
+    markdown_of_labels,
+    stage_results,
+    table_of_labels,
+)
 from _runtime.launch import Run, launch
 from _runtime.log import RunLog, start_folder
 from _runtime.modalities import Modalities, create_modalities, finish_modalities
-from _runtime.models import create_encoder, health
+from _runtime.models import create_encoder, health, save_encoder
 from _runtime.norm import scale_only_norm, synchronise_norms
 from _runtime.optimise import (
     OPTIMIZERS,
@@ -25,11 +34,12 @@ from _runtime.optimise import (
     mixed_precision,
     update,
 )
-from _runtime.pairs import Pairs, all_labels
+from _runtime.pairs import Pairs
 from _runtime.plots import save_views
 from _runtime.results import finish
-from _runtime.sources import load_images
+from _runtime.sources import Images, load_images
 from _runtime.stages import StudentConfig, after_stages, create_student, finish_student
+from _runtime.trained import encoder_of, load_encoder, load_weights
 from _runtime.views import VIEWS, digits_v1_view, digits_v2_view, plain_view, to_float, unchanged_view
 
 __all__ = [
@@ -40,16 +50,17 @@ __all__ = [
     "CommonConfig",
     "CrossBanks",
     "Evaluation",
+    "Images",
     "Modalities",
     "Pairs",
     "Run",
     "RunLog",
     "StudentConfig",
     "after_stages",
-    "all_labels",
     "average",
     "averaged_weights",
     "begin",
+    "count_classes",
     "chance_of_pairs",
     "create_encoder",
     "create_modalities",
@@ -58,23 +69,33 @@ __all__ = [
     "digits_v1_view",
     "digits_v2_view",
     "distribute",
+    "encoder_of",
     "finish",
     "finish_modalities",
     "finish_student",
     "global_batches",
     "health",
+    "label_loss",
+    "labelled_subset",
+    "labels_of",
     "launch",
     "load_classifier",
+    "load_encoder",
     "load_images",
+    "load_weights",
+    "markdown_of_labels",
     "mixed_precision",
     "parse",
     "plain_view",
+    "save_encoder",
     "save_views",
     "scale_only_norm",
     "seeded_generator",
+    "stage_results",
     "start_folder",
     "steps_per_epoch",
     "synchronise_norms",
+    "table_of_labels",
     "to_float",
     "unchanged_view",
     "update",

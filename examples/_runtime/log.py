@@ -116,7 +116,8 @@ class RunLog:
         """An evaluation in words: its kNN accuracy beside what needs no learning, the loss and the speed so far."""
         rivals = {"before training": self.first("knn"), **(self.first("baselines") or {})}
         beside = ", ".join(f"{name} {100 * value:.1f}" for name, value in rivals.items() if value is not None)
-        said = [f"epoch {values['epoch']:>3}", f"kNN {100 * values['knn']:.1f} % ({beside})"]
+        said = [f"epoch {values['epoch']:>3}"]
+        said += [f"kNN {100 * values['knn']:.1f} % ({beside})"] if "knn" in values else []
         said += [f"{name.replace('_', ' ')} {100 * value:.1f} %" for name, value in accuracies(values).items()]
         for name, form in (("loss", "loss {:.4f}"), ("images_per_second", "{:.0f} images/s")):
             last = next((record[name] for record in reversed(self.records) if name in record), None)

@@ -14,6 +14,18 @@ from torch import Tensor, nn
 
 from contrastive_ops import SplitBatchNorm2d, feature_std, gradient_infinity_norm
 
+
+def selective_kernel_resnet(layers: list[int], width: int) -> tuple[str, dict[str, Any]]:
+    """SimCLR v2's encoders, `width` times as wide: every block weighs two 3x3 convolutions of its whole input.
+
+    timm's own dilates the second one and gives each half of the channels.
+    """
+    branches = {"kernel_size": [3, 3], "split_input": False, "rd_ratio": 1 / 16, "rd_divisor": 32}
+    channels = [64 * width, 128 * width, 256 * width, 512 * width]
+    sizes = {"layers": layers, "channels": channels, "stem_width": 32 * width}
+    return "skresnet50d", {**sizes, "block_args": {"sk_kwargs": branches}, "zero_init_last": True}
+
+
 # our name -> (timm's name, its arguments where they are not timm's defaults)
 SPECS: dict[str, tuple[str, dict[str, Any]]] = {
     "tiny": (
@@ -29,6 +41,9 @@ SPECS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     # the papers used torchvision's, whose residual branches do not start at zero
     "resnet50": ("resnet50", {"zero_init_last": False}),
+    "sk-resnet50": selective_kernel_resnet([3, 4, 6, 3], width=1),
+    "sk-resnet50x2": selective_kernel_resnet([3, 4, 6, 3], width=2),
+    "sk-resnet152x3": selective_kernel_resnet([3, 8, 36, 3], width=3),
 }
 # a student of tiny: 35 thousand weights
 SPECS["micro"] = ("resnet18", {**SPECS["tiny"][1], "channels": [8, 16, 48, 48], "stem_width": 4})

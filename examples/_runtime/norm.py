@@ -7,6 +7,7 @@ differentiable `all_gather`, so that two processes compute what one does.
 from __future__ import annotations
 
 import torch
+from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, nn
 
 from _runtime.launch import Run
@@ -18,10 +19,12 @@ def synchronise_norms(net: nn.Module, run: Run) -> nn.Module:
     if run.world_size == 1:
         return net
     if run.device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(net)
+        return convert_sync_batchnorm(net)  # timm's: torch's own loses the activations that timm puts into norms
     for module in net.modules():
         if type(module) in (nn.BatchNorm1d, nn.BatchNorm2d):
             module.__class__ = GatheredBatchNorm  # the same parameters and buffers under the same names
+        elif type(module) is BatchNormAct2d:
+            module.__class__ = GatheredBatchNormAct
     return net
 
 
@@ -68,3 +71,11 @@ class GatheredBatchNorm(nn.modules.batchnorm._BatchNorm):
             self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance, self.momentum)
+
+
+class GatheredBatchNormAct(GatheredBatchNorm):
+    """timm's batch norm with its activation."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        output: Tensor = self.act(self.drop(super().forward(input)))
+        return output

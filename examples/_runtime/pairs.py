@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from _runtime.data import MemoryImages
 from _runtime.launch import Run
-from _runtime.sources import Images
 
 
 class Pairs:
@@ -39,18 +37,3 @@ class Pairs:
         label = self.labels[batch]
         place = drawn % (len(self.labels) - self.counts[label])
         return self.sorted[place + self.counts[label] * (place >= self.starts[label])]
-
-
-def all_labels(images: Images) -> Tensor:
-    """The label of every image, without decoding one."""
-    if isinstance(images, MemoryImages):
-        return images.labels
-    source = getattr(images.files.source, "reader", images.files.source)
-    labels = getattr(source, "targets", None)
-    if labels is None and hasattr(source, "samples"):
-        labels = [sample[1] for sample in source.samples]
-    if labels is None:
-        raise ValueError(
-            f"--data: expected data that tell all labels before they are read, as folder:PATH does; got {source!r}"
-        )
-    return torch.as_tensor(labels)[images.index].long()

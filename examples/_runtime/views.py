@@ -53,27 +53,39 @@ def digits_v1_view(images: Tensor, *, size: int, generator: torch.Generator | No
     return normalize(x, mean=MEAN, std=STD)
 
 
+def normalised_simclr_view(images: Tensor, *, size: int, generator: torch.Generator | None = None) -> Tensor:
+    """SimCLR's recipe, normalised as the images of the evaluation are."""
+    return normalize(simclr_view(images, size=size, generator=generator), mean=MEAN, std=STD)
+
+
+def digits_crop_view(images: Tensor, *, size: int, generator: torch.Generator | None = None) -> Tensor:
+    """What digits get when labels teach: crop and rotation; colours stay, and so does the left side."""
+    x = random_resized_crop(images, size=size, scale=(0.5, 1.0), generator=generator)
+    return normalize(random_rotation(x, degrees=15, generator=generator), mean=MEAN, std=STD)
+
+
+def crop_flip_view(images: Tensor, *, size: int, generator: torch.Generator | None = None) -> Tensor:
+    """What photographs get when labels teach: a crop of area 0.08 to 1, mirrored half the time."""
+    x = random_resized_crop(images, size=size, scale=(0.08, 1.0), generator=generator)
+    return normalize(random_horizontal_flip(x, generator=generator), mean=MEAN, std=STD)
+
+
 def unchanged_view(images: Tensor, *, size: int, generator: torch.Generator | None = None) -> Tensor:
     """No augmentation: a control. Nothing is drawn, so any number of processes see the same views."""
     return plain_view(images, size=size)
 
 
-def crop_flip_view(images: Tensor, *, size: int, generator: torch.Generator | None = None) -> Tensor:
-    """The view of supervised training on ImageNet: crop and flip."""
-    x = random_resized_crop(images, size=size, scale=(0.08, 1.0), generator=generator)
-    return normalize(random_horizontal_flip(x, generator=generator), mean=MEAN, std=STD)
-
-
 VIEWS: dict[str, Callable[..., Tensor]] = {  # by the names that `--views` takes
     "digits-v1": digits_v1_view,
     "digits-v2": digits_v2_view,
+    "digits-crop": digits_crop_view,
     "none": unchanged_view,
     "crop-flip": crop_flip_view,
     "instdisc-cifar": instdisc_cifar_view,
     "invaspread": invaspread_view,
     "moco-v1": moco_v1_view,
     "moco-v2": moco_v2_view,
-    "simclr": simclr_view,
+    "simclr": normalised_simclr_view,
 }
 
 

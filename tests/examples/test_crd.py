@@ -11,10 +11,9 @@ from typing import Any
 import crd
 import pytest
 import torch
-from _runtime import Run, all_labels, load_classifier
+from _runtime import Run, labels_of, load_classifier
 from _runtime.classifier import Classifier, save_classifier
 from _runtime.config import parse
-from _runtime.data import MemoryImages
 from _runtime.launch import launch
 from _runtime.pairs import Pairs
 from torch import Tensor, nn
@@ -78,16 +77,6 @@ def test_any_number_of_ranks_draws_the_same_negatives_and_each_step_others() -> 
 def test_one_class_has_no_negatives_by_label() -> None:
     with pytest.raises(ValueError, match="--negatives: label needs images of two classes"):
         Pairs(torch.zeros(4, dtype=torch.long), ALONE, seed=0, by_label=True)
-
-
-def test_labels_of_all_images_are_those_that_are_read(tmp_path: Path) -> None:
-    images = load(f"folder:{write_folder(tmp_path, 6)}", size=14)[0]  # without a split of its own: shuffled parts
-    batch = next(images.read([torch.arange(len(images))], run=ALONE, workers=0))
-    assert torch.equal(all_labels(images), batch.labels)
-    assert torch.equal(all_labels(MemoryImages(torch.zeros(7, 3, 2, 2), LABELS)), LABELS)
-    images.files.source = [(None, 0)] * 12
-    with pytest.raises(ValueError, match="--data: expected data that tell all labels"):
-        all_labels(images)
 
 
 def test_contrast_is_instdiscs_loss() -> None:
@@ -157,7 +146,7 @@ def test_a_finished_stage_is_not_run_again(tmp_path: Path, distilled: Path, cifa
 
 
 def test_classifiers_come_back(tmp_path: Path, distilled: Path, cifar: str) -> None:
-    classes = 1 + int(all_labels(load(cifar, size=32)[0]).max())
+    classes = 1 + int(labels_of(load(cifar, size=32)[0]).max())
     teacher = load_classifier(distilled / "teacher", torch.tensor([classes - 1]), ALONE)
     assert not teacher.training
     assert not any(p.requires_grad for p in teacher.parameters())

@@ -19,13 +19,14 @@ def _step(norm: nn.Module, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     return y.detach(), x.grad
 
 
-def compare(rank: int, sizes: list[int], shape: tuple[int, ...]) -> float:
+def compare(rank: int, sizes: list[int], shape: tuple[int, ...], kind: str) -> float:
     """Largest difference of outputs, gradients and running statistics from one process's."""
     from _runtime.launch import Run
     from _runtime.norm import synchronise_norms
+    from timm.layers import BatchNormAct2d
 
     generator = torch.Generator().manual_seed(0)
-    make = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
+    make = {"1d": nn.BatchNorm1d, "2d": nn.BatchNorm2d, "and ReLU": BatchNormAct2d}[kind]
     alone = make(shape[0]).double()
     shared = synchronise_norms(make(shape[0]).double(), Run(rank, rank, len(sizes), torch.device("cpu")))
     mine, error = slice(sum(sizes[:rank]), sum(sizes[: rank + 1])), 0.0
@@ -43,6 +44,9 @@ def compare(rank: int, sizes: list[int], shape: tuple[int, ...]) -> float:
     return max([error, *((a - b).abs().max().item() for a, b in states)])
 
 
-@pytest.mark.parametrize(("sizes", "shape"), [([4, 4], (3,)), ([5, 2], (3, 4, 4))])
-def test_two_processes_normalise_as_one(sizes: list[int], shape: tuple[int, ...]) -> None:
-    assert max(run_distributed(compare, len(sizes), sizes, shape)) < 1e-10
+@pytest.mark.parametrize(
+    ("sizes", "shape", "kind"),
+    [([4, 4], (3,), "1d"), ([5, 2], (3, 4, 4), "2d"), ([5, 2], (3, 4, 4), "and ReLU")],
+)
+def test_two_processes_normalise_as_one(sizes: list[int], shape: tuple[int, ...], kind: str) -> None:
+    assert max(run_distributed(compare, len(sizes), sizes, shape, kind)) < 1e-10

@@ -16,8 +16,9 @@ from _runtime.launch import launch
 from _runtime.log import read_metrics
 
 from tests.examples.conftest import EXAMPLES
+from tests.examples.finished import write_finished_run
 from tests.examples.test_data import write_cifar, write_folder
-from tests.examples.trainers import TRAINERS, Trainer
+from tests.examples.trainers import TRAINED, TRAINERS, Trainer
 
 QUICK = ("--device", "cpu", "--workers", "0", "--batch-size", "12", "--epochs", "2", "--evaluate-on", "test")
 every = pytest.mark.parametrize("trainer", [pytest.param(t, id=f"{t.name} {t.mode}".strip()) for t in TRAINERS])
@@ -36,14 +37,20 @@ def cifar(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"cifar10:{write_cifar(tmp_path_factory.mktemp('cifar'), 11)[0]}"
 
 
+def flags_of(trainer: Trainer, out: Path) -> list[str]:
+    """The flags of a quick run into `out`, where they ask for it with a finished run beside it."""
+    given = (str(write_finished_run(out.parent / "trained")) if flag == TRAINED else flag for flag in trainer.flags)
+    return [*QUICK, *given, "--out", str(out)]
+
+
 def train(trainer: Trainer, out: Path, *flags: str) -> None:
     module = importlib.import_module(trainer.name)
-    launch(module.main, parse(trainer.name, module.PRESETS, [*QUICK, *trainer.flags, "--out", str(out), *flags]))
+    launch(module.main, parse(trainer.name, module.PRESETS, [*flags_of(trainer, out), *flags]))
 
 
 def train_in_two(trainer: Trainer, out: Path, *flags: str) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*torchrun, str(EXAMPLES / f"{trainer.name}.py"), *QUICK, *trainer.flags, "--out", str(out), *flags]
+    command = [*torchrun, str(EXAMPLES / f"{trainer.name}.py"), *flags_of(trainer, out), *flags]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stderr
 

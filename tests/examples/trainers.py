@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+TRAINED = "the folder of a finished run"  # a flag's value that the tests replace by such a folder
+
 
 @dataclass(frozen=True)
 class Trainer:
@@ -23,6 +25,24 @@ TRAINERS = (
     Trainer("instdisc", ("--noise", "16"), paper=("--noise", "16")),
     Trainer("instdisc", ("--loss", "softmax"), mode="softmax"),
     Trainer("crd", ("--noise", "16"), paper=("--alpha", "0", "--beta", "0"), invariant=("--views", "none")),
+    Trainer(
+        "simclr_v2",
+        (
+            "--memory",
+            "64",
+            "--labels",
+            "0.5",
+            "--finetune-epochs",
+            "2",
+            "--finetune-batch-size",
+            "6",
+            "--distil-epochs",
+            "1",
+        ),
+        paper=("--memory", "64", "--hidden-dim", "64"),
+        invariant=("--views", "none", "--lr", "2e-4", "--stage", "pretrain"),  # AdamW makes rounding large
+    ),
+    Trainer("linear_probe", ("--trained", TRAINED), invariant=("--augment", "none")),
     Trainer("cmc", invariant=("--views", "none")),
     Trainer("cmc", ("--loss", "nce", "--noise", "16", "--graph", "core"), mode="nce", paper=("--noise", "16")),
 )
