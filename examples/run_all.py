@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-TRAINERS = ("moco", "simclr", "invaspread", "instdisc")
+TRAINERS = ("moco", "simclr", "invaspread", "instdisc", "cpc")
 COLUMNS = ("command", "seed", "processes", "kNN before", "kNN", "linear", "minutes", "commit")
 
 

@@ -23,6 +23,16 @@ from _runtime.optimise import (
     update,
 )
 from _runtime.plots import save_views
+from _runtime.predictive import (
+    ContextFeatures,
+    Cut,
+    create_context_features,
+    finish_context,
+    grey_digits_view,
+    grey_patches_view,
+    grey_view,
+    tile,
+)
 from _runtime.results import finish
 from _runtime.sources import load_images
 from _runtime.views import digits_v1_view, digits_v2_view, plain_view, to_float, unchanged_view
@@ -32,19 +42,26 @@ __all__ = [
     "SCHEDULES",
     "Checkpoints",
     "CommonConfig",
+    "ContextFeatures",
+    "Cut",
     "Evaluation",
     "Run",
     "RunLog",
     "average",
     "averaged_weights",
     "begin",
+    "create_context_features",
     "create_encoder",
     "create_optimizer",
     "digits_v1_view",
     "digits_v2_view",
     "distribute",
     "finish",
+    "finish_context",
     "global_batches",
+    "grey_digits_view",
+    "grey_patches_view",
+    "grey_view",
     "health",
     "launch",
     "load_images",
@@ -57,6 +74,7 @@ __all__ = [
     "start_folder",
     "steps_per_epoch",
     "synchronise_norms",
+    "tile",
     "to_float",
     "unchanged_view",
     "update",

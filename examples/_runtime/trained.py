@@ -7,6 +7,8 @@ from pathlib import Path
 
 from torch import nn
 
+from _runtime.predictive import CONTEXT_FILE, load_context_features
+
 
 def load_encoder(folder: Path) -> nn.Module:
     """The encoder of a finished run, with its weights: what is in its encoder.safetensors."""
@@ -15,4 +17,6 @@ def load_encoder(folder: Path) -> nn.Module:
     summary, weights = folder / "summary.json", folder / "encoder.safetensors"
     if not (summary.exists() and weights.exists()):
         raise FileNotFoundError(f"expected a finished run with summary.json and {weights.name}, got {folder}")
+    if (folder / CONTEXT_FILE).exists():
+        return load_context_features(folder)
     return timm.create_model(**json.loads(summary.read_text())["timm"], checkpoint_path=str(weights))

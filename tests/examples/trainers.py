@@ -22,4 +22,12 @@ TRAINERS = (
     Trainer("invaspread"),
     Trainer("instdisc", ("--noise", "16"), paper=("--noise", "16")),
     Trainer("instdisc", ("--loss", "softmax"), mode="softmax"),
+    Trainer("cpc", paper=("--patch", "16", "--stride", "8"), invariant=("--views", "none")),
+    Trainer(
+        "cpc",
+        ("--modality", "sequence", "--views", "digits", "--encoder", "auto"),
+        mode="sequence",
+        paper=("--patch", "16", "--stride", "8"),
+        invariant=("--views", "none"),
+    ),
 )
