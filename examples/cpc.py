@@ -1,27 +1,24 @@
 """CPC: tell which latent comes next from a context of those before it (van den Oord, Li, Vinyals, 2018).
 
-    z = f(cells of the image)          # image: a grid of overlapping patches; sequence: windows of its columns
+    z = f(each cell of the grid)       # image: overlapping patches; sequence: windows of the image's columns
     c = context(z)                     # at row r of rows 0..r only: masked convolutions, or a GRU down each column
     for k in first..steps:             # the latent k rows below in the same column, k windows later
-        loss of k = cross_entropy((W_k c at r) . (all z of the batch), target=z at r + k)
-    loss = mean over k and r;  loss.backward(); update(f, context, W)
+        loss of k = cross_entropy(W_k c at r . all z of the batch, target=z at r + k)
+    loss = mean over k, r and columns;  loss.backward();  update(f, context, W)
 
-"Representation Learning with Contrastive Predictive Coding", equation 4: no normalisation, no temperature, an own W_k
-for each step. Candidates are all patches of the global batch: in the paper those of a worker, while here any number of
-processes gives one and the same loss. Where the first offset is k, the k - 1 upper rows are no candidates. The paper's
-ResNet-v2-101 has no norm; timm's has group norm, which keeps patches as much apart. For the digits features are the
-context's rows side by side; the paper's, the mean of z, is in summary.json too.
+"Representation Learning with Contrastive Predictive Coding", equation 4: no normalisation, no temperature. Candidates
+are the patches of the global batch (the paper: of a worker), so that any number of processes has the same loss; with
+`--first 2` or more the rows that are never predicted are none. The paper's ResNet-v2-101 has no norm; timm's has group
+norm, which keeps patches as much apart. The paper's features, the mean of z, stand in summary.json beside those of c.
 
     python examples/cpc.py                                              # the embedded digits, minutes on a CPU
-    python examples/cpc.py --preset sequence                            # read column by column
-    torchrun --nproc-per-node 2 examples/cpc.py --context gru
+    torchrun --nproc-per-node 2 examples/cpc.py --preset sequence
     torchrun --nproc-per-node 32 examples/cpc.py --preset paper --data folder:/path/to/imagenet
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -32,11 +29,7 @@ from torch import Tensor, nn
 
 import contrastive_ops as co
 
-VIEWS: dict[str, Callable[..., Tensor]] = {
-    "digits": rt.grey_digits_view,
-    "cpc": rt.grey_patches_view,
-    "none": rt.grey_view,
-}
+VIEWS = {"digits": rt.grey_digits_view, "cpc": rt.grey_patches_view, "none": rt.grey_view}
 
 
 @dataclass(frozen=True)
@@ -46,15 +39,15 @@ class Config(rt.CommonConfig):
     modality: Literal["image", "sequence"] = "image"  # a grid of patches, or windows of the image's columns
     encoder: str = "auto"  # of a patch: tiny-gn or any of timm without batch norm; of a window: conv1d; auto chooses
     epochs: int = 30  # passes over the training images
-    batch_size: int = 64  # images a step, over all ranks together
+    batch_size: int = 32  # images a step, over all ranks together
     lr: float = 1e-3  # the peak learning rate
     views: Literal["digits", "cpc", "none"] = "digits"  # the recipe of augmentation; all are grey
-    patch: int = 8  # side of a patch, width of a window
-    stride: int = 4  # from a patch or window to the next; below patch they overlap
+    patch: int = 12  # side of a patch, width of a window
+    stride: int = 5  # from a patch or window to the next; below patch they overlap
     context: Literal["pixelcnn", "gru"] = "pixelcnn"  # masked convolutions, or a GRU down each column
     width: int = 128  # of the context
     first: int = 1  # the nearest row predicted; of patches that overlap the next one is partly seen
-    steps: int = 5  # the farthest
+    steps: int = 3  # the farthest
     features: Literal["rows", "mean", "last", "latents"] = "rows"  # of c: rows side by side, mean, last row; mean of z
     final_lr: float = 0.0  # to which the learning rate falls along a cosine
     weight_decay: float = 1e-2  # of all parameters, by AdamW
@@ -62,10 +55,10 @@ class Config(rt.CommonConfig):
 
 
 DIGITS = Config()
-SEQUENCE = replace(DIGITS, modality="sequence", context="gru")
+SEQUENCE = replace(DIGITS, modality="sequence", context="gru", patch=8, stride=4, steps=4)
 PAPER = replace(
     DIGITS, data="folder:imagenet", views="cpc", encoder="resnetv2-101-stage3", image_size=256, epochs=100,
-    batch_size=512, lr=2e-4, final_lr=2e-4, patch=64, stride=32, width=1024, features="latents",
+    batch_size=512, lr=2e-4, final_lr=2e-4, patch=64, stride=32, steps=5, width=1024, features="latents",
     weight_decay=0.0, warmup=0.0, workers=16,
 )  # fmt: skip
 PRESETS = {"digits": DIGITS, "sequence": SEQUENCE, "paper": PAPER}
@@ -77,7 +70,7 @@ class CPC(nn.Module):
     def __init__(self, features: rt.ContextFeatures, width: int, ahead: int) -> None:
         super().__init__()
         self.features, self.ahead = features, ahead
-        self.predict = nn.Linear(width, ahead * int(features.encoder.num_features), bias=False)
+        self.predict = nn.Linear(width, ahead * features.dim, bias=False)
 
     def forward(self, grid: Tensor) -> tuple[Tensor, Tensor]:
         z, c = (x.transpose(1, 2).flatten(0, 1) for x in self.features.encode(grid))
@@ -86,8 +79,7 @@ class CPC(nn.Module):
 
 def main(run: rt.Run, config: Config) -> None:
     """Builds the networks, trains, evaluates each epoch, and leaves a run folder."""
-    if config.encoder == "auto":
-        config = replace(config, encoder="tiny-gn" if config.modality == "image" else "conv1d")
+    config = replace(config, encoder=rt.encoder_of(config.modality, config.encoder))
     folder = rt.start_folder(config, run)
     cut = rt.Cut(config.modality, config.patch, config.stride)
     rows, columns = cut.grid(config.image_size, first=config.first, steps=config.steps)
@@ -96,20 +88,16 @@ def main(run: rt.Run, config: Config) -> None:
     view = partial(VIEWS[config.views], cut=cut, size=config.image_size)
 
     torch.manual_seed(config.seed)  # the same weights on every rank
-    features = rt.create_context_features(
-        cut, encoder=config.encoder, context=config.context, width=config.width, pool=config.features,
-        size=config.image_size, compiled=config.compile,
-    )  # fmt: skip
-    net = CPC(features, config.width, config.steps - config.first + 1)
-    net = net.to(run.device, memory_format=torch.channels_last)
+    features = rt.create_context_features(cut, config)
+    net = CPC(features, config.width, config.steps - config.first + 1).to(run.device)
     model = rt.distribute(net, run)
 
     optimizer = torch.optim.AdamW(net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     precision, scaler = rt.mixed_precision(config.precision, run.device)
     averaged = rt.average(features, config.ema_decay)
-    skipped = config.first - 1  # rows between a context and the first that it predicts
-    chance = math.log(config.batch_size * (rows - skipped) * columns)
-    monitor = co.CollapseMonitor(features.encoder.num_features, chance_loss=chance).to(run.device)
+    skip = config.first - 1  # rows between a context and the first that it predicts
+    chance = math.log(config.batch_size * (rows - skip) * columns)
+    monitor = co.CollapseMonitor(features.dim, chance_loss=chance).to(run.device)
 
     generator = rt.seeded_generator(config.seed, run)  # from here on each rank draws its own numbers
     parts = {"net": net, "optimizer": optimizer, "scaler": scaler, "averaged": averaged, "monitor": monitor}
@@ -128,14 +116,13 @@ def main(run: rt.Run, config: Config) -> None:
             with precision:
                 predictions, z = (x.float() for x in model(grid))
             log.require_finite(step + 1, predictions)
-            loss = co.cpc_loss(predictions[:, : rows - skipped], z[:, skipped:])
+            loss = co.cpc_loss(predictions[:, : rows - skip], z[:, skip:])
             lr = co.cosine_schedule(step, steps, config.lr, config.final_lr, warmup_steps=config.warmup * steps)
             rt.update(loss, optimizer, scaler, lr=lr, averaged=averaged)
 
             step += 1
-            latents = z.flatten(0, 1)
-            monitor.update(latents, loss)
-            log.train(step, {"loss": loss, "lr": lr, **rt.health(net, latents)}, images=len(images))
+            monitor.update(z.flatten(0, 1), loss)
+            log.train(step, {"loss": loss, "lr": lr, **rt.health(net, z.flatten(0, 1))}, images=len(images))
             if step == 1 and run.is_main:
                 rt.save_views(folder / "views.png", images, [rt.tile(grid)])
             checkpoints.save_now_and_then(step, log)

@@ -9,6 +9,8 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -71,9 +73,10 @@ class Cut:
 class ContextFeatures(nn.Module):
     """Latents z of every cell of a grid, a context c of the cells so far, and features of an image made of them."""
 
-    def __init__(self, cut: Cut, encoder: nn.Module, context: nn.Module, *, pool: str) -> None:
+    def __init__(self, cut: Cut, encoder: Any, context: nn.Module, *, pool: str) -> None:
         super().__init__()
         self.cut, self.encoder, self.context, self.pool = cut, encoder, context, pool
+        self.dim = int(encoder.num_features)  # of z
 
     def encode(self, grid: Tensor) -> tuple[Tensor, Tensor]:
         """(z, c), both (B, rows, columns, width). Each cell is an image of its own to the encoder."""
@@ -135,17 +138,46 @@ class WindowEncoder(nn.Sequential):
 CONTEXTS: dict[str, Callable[[int, int], nn.Module]] = {"pixelcnn": MaskedConvolutions, "gru": ColumnGRU}
 
 
-def create_context_features(
-    cut: Cut, *, encoder: str, context: str, width: int, pool: str, size: int, compiled: bool = False
-) -> ContextFeatures:
+def encoder_of(modality: str, name: str) -> str:
+    """The encoder that `--encoder auto` stands for, or the one that was named."""
+    if name == "auto":
+        return "conv1d" if modality == "sequence" else "tiny-gn"
+    if (name in OWN_ENCODERS) != (modality == "sequence"):
+        expected = "auto or conv1d" if modality == "sequence" else "auto or a model name of timm"
+        raise ValueError(f"--encoder: expected {expected} with --modality {modality}, got {name!r}")
+    return name
+
+
+class ContextConfig(Protocol):
+    """What is read of a trainer's Config."""
+
+    @property
+    def encoder(self) -> str: ...
+
+    @property
+    def context(self) -> str: ...
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def features(self) -> str: ...
+
+    @property
+    def image_size(self) -> int: ...
+
+    @property
+    def compile(self) -> bool: ...
+
+
+def create_context_features(cut: Cut, config: ContextConfig) -> ContextFeatures:
     """The encoder of cells, a context of `width` numbers over it, and how features are made of both."""
-    if (encoder in OWN_ENCODERS) != (cut.modality == "sequence"):
-        expected = "conv1d" if cut.modality == "sequence" else "auto or a model name of timm"
-        raise ValueError(f"--encoder: expected {expected} for --modality {cut.modality}, got {encoder!r}")
-    cells = WindowEncoder(size) if encoder in OWN_ENCODERS else create_encoder(encoder)
-    if compiled:
-        cells.compile()
-    return ContextFeatures(cut, cells, CONTEXTS[context](cells.num_features, width), pool=pool)
+    own = config.encoder in OWN_ENCODERS
+    encoder: Any = WindowEncoder(config.image_size) if own else create_encoder(config.encoder)
+    if config.compile:
+        encoder.compile()  # in place, as in `create_encoder`
+    context = CONTEXTS[config.context](encoder.num_features, config.width)
+    return ContextFeatures(cut, encoder, context, pool=config.features)
 
 
 def grey_digits_view(images: Tensor, *, cut: Cut, size: int, generator: torch.Generator | None = None) -> Tensor:
@@ -211,11 +243,8 @@ def load_context_features(folder: Path) -> ContextFeatures:
     """The features of a finished run, with the weights of encoder and context."""
     from safetensors.torch import load_file
 
-    c = json.loads((folder / "config.json").read_text())
-    features = create_context_features(
-        Cut(c["modality"], c["patch"], c["stride"]),
-        encoder=c["encoder"], context=c["context"], width=c["width"], pool=c["features"], size=c["image_size"],
-    )  # fmt: skip
+    config = SimpleNamespace(**json.loads((folder / "config.json").read_text()) | {"compile": False})
+    features = create_context_features(Cut(config.modality, config.patch, config.stride), config)
     features.encoder.load_state_dict(load_file(folder / "encoder.safetensors"))
     features.context.load_state_dict(load_file(folder / CONTEXT_FILE))
     return features
