@@ -23,6 +23,7 @@ from _runtime.results import finish
 from _runtime.views import MEAN, STD, displayable, plain_view
 from contrastive_ops import (
     CollapseMonitor,
+    color_jitter,
     cpc_patches,
     normalize,
     patch_grid,
@@ -181,11 +182,16 @@ def create_context_features(cut: Cut, config: ContextConfig) -> ContextFeatures:
 
 
 def grey_digits_view(images: Tensor, *, cut: Cut, size: int, generator: torch.Generator | None = None) -> Tensor:
-    """A grid of an image that was cropped, turned, made grey and perhaps inverted, as one, so that its parts fit."""
+    """A grid of an image that was cropped, turned and made grey as one; each cell has its own brightness and sign.
+
+    Otherwise a cell's background tells which image it is of, and there is no need to look at the digit.
+    """
     x = random_resized_crop(images, size=size, scale=(0.5, 1.0), generator=generator)
     x = random_rotation(x, degrees=15, generator=generator)
-    x = random_invert(random_grayscale(x, p=1.0, generator=generator), p=0.5, generator=generator)
-    return cut(normalize(x, mean=MEAN, std=STD))
+    grid = cut(random_grayscale(x, p=1.0, generator=generator))
+    cells = color_jitter(grid.flatten(0, 2), brightness=0.6, contrast=0.6, generator=generator)
+    cells = random_invert(cells, p=0.5, generator=generator)
+    return normalize(cells, mean=MEAN, std=STD).view(grid.shape)
 
 
 def grey_patches_view(images: Tensor, *, cut: Cut, size: int, generator: torch.Generator | None = None) -> Tensor:
