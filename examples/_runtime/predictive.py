@@ -175,6 +175,8 @@ def create_context_features(cut: Cut, config: ContextConfig) -> ContextFeatures:
     """The encoder of cells, a context of `width` numbers over it, and how features are made of both."""
     own = config.encoder in OWN_ENCODERS
     encoder: Any = WindowEncoder(config.image_size) if own else create_encoder(config.encoder)
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in encoder.modules()):
+        raise ValueError(f"--encoder: expected one without batch norm, which mixes patches, got {config.encoder!r}")
     if config.compile:
         encoder.compile()  # in place, as in `create_encoder`
     context = CONTEXTS[config.context](encoder.num_features, config.width)

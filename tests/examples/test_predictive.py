@@ -22,9 +22,9 @@ from tests.examples.test_data import write_cifar
 IMAGE, SEQUENCE = Cut("image", 12, 5), Cut("sequence", 8, 4)
 
 
-def build(cut: Cut, *, context: str = "gru", features: str = "rows") -> rt.ContextFeatures:
+def build(cut: Cut, *, context: str = "gru", features: str = "rows", encoder: str = "auto") -> rt.ContextFeatures:
     torch.manual_seed(0)
-    encoder = encoder_of(cut.modality, "auto")
+    encoder = encoder_of(cut.modality, encoder)
     config = SimpleNamespace(
         encoder=encoder, context=context, width=16, features=features, image_size=32, compile=False
     )
@@ -94,6 +94,8 @@ def test_the_encoder_fits_the_modality():
     for modality, name in (("image", "conv1d"), ("sequence", "tiny-gn")):
         with pytest.raises(ValueError, match="--encoder"):
             encoder_of(modality, name)
+    with pytest.raises(ValueError, match="batch norm"):
+        build(IMAGE, encoder="tiny")
     with pytest.raises(ValueError, match="--modality"):
         rt.grey_patches_view(images(), cut=SEQUENCE, size=32)
 
