@@ -6,10 +6,12 @@ Trainers say `import _runtime as rt`; the modules themselves import each other.
 from _runtime.begin import begin
 from _runtime.checkpoint import Checkpoints, seeded_generator
 from _runtime.config import CommonConfig, parse
+from _runtime.cross_banks import CrossBanks, chance_of_pairs
 from _runtime.data import global_batches, steps_per_epoch
 from _runtime.evaluate import Evaluation
 from _runtime.launch import Run, launch
 from _runtime.log import RunLog, start_folder
+from _runtime.modalities import Modalities, create_modalities, finish_modalities
 from _runtime.models import create_encoder, health
 from _runtime.norm import scale_only_norm, synchronise_norms
 from _runtime.optimise import (
@@ -46,14 +48,18 @@ __all__ = [
     "CommonConfig",
     "ContextFeatures",
     "Cut",
+    "CrossBanks",
     "Evaluation",
+    "Modalities",
     "Run",
     "RunLog",
     "average",
     "averaged_weights",
     "begin",
     "create_context_features",
+    "chance_of_pairs",
     "create_encoder",
+    "create_modalities",
     "create_optimizer",
     "digits_v1_view",
     "digits_v2_view",
@@ -61,6 +67,7 @@ __all__ = [
     "encoder_of",
     "finish",
     "finish_context",
+    "finish_modalities",
     "global_batches",
     "grey_digits_view",
     "grey_patches_view",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
+from _runtime.modalities import load_modalities
 from _runtime.predictive import CONTEXT_FILE, load_context_features
 
 
@@ -19,4 +20,7 @@ def load_encoder(folder: Path) -> nn.Module:
         raise FileNotFoundError(f"expected a finished run with summary.json and {weights.name}, got {folder}")
     if (folder / CONTEXT_FILE).exists():
         return load_context_features(folder)
-    return timm.create_model(**json.loads(summary.read_text())["timm"], checkpoint_path=str(weights))
+    found = json.loads(summary.read_text())
+    if "modalities" in found:
+        return load_modalities(folder, found["modalities"], found["timm"])
+    return timm.create_model(**found["timm"], checkpoint_path=str(weights))

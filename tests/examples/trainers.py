@@ -30,4 +30,6 @@ TRAINERS = (
         paper=("--patch", "16", "--stride", "8"),
         invariant=("--views", "none"),
     ),
+    Trainer("cmc", invariant=("--views", "none")),
+    Trainer("cmc", ("--loss", "nce", "--noise", "16", "--graph", "core"), mode="nce", paper=("--noise", "16")),
 )
