@@ -36,6 +36,17 @@ from _runtime.optimise import (
 )
 from _runtime.pairs import Pairs
 from _runtime.plots import save_views
+from _runtime.predictive import (
+    ContextFeatures,
+    Cut,
+    create_context_features,
+    encoder_for,
+    finish_context,
+    grey_digits_view,
+    grey_patches_view,
+    grey_view,
+    tile,
+)
 from _runtime.results import finish
 from _runtime.sources import Images, load_images
 from _runtime.stages import StudentConfig, after_stages, create_student, finish_student
@@ -48,6 +59,8 @@ __all__ = [
     "VIEWS",
     "Checkpoints",
     "CommonConfig",
+    "ContextFeatures",
+    "Cut",
     "CrossBanks",
     "Evaluation",
     "Images",
@@ -61,6 +74,7 @@ __all__ = [
     "averaged_weights",
     "begin",
     "count_classes",
+    "create_context_features",
     "chance_of_pairs",
     "create_encoder",
     "create_modalities",
@@ -69,11 +83,16 @@ __all__ = [
     "digits_v1_view",
     "digits_v2_view",
     "distribute",
+    "encoder_for",
     "encoder_of",
     "finish",
+    "finish_context",
     "finish_modalities",
     "finish_student",
     "global_batches",
+    "grey_digits_view",
+    "grey_patches_view",
+    "grey_view",
     "health",
     "label_loss",
     "labelled_subset",
@@ -96,6 +115,7 @@ __all__ = [
     "steps_per_epoch",
     "synchronise_norms",
     "table_of_labels",
+    "tile",
     "to_float",
     "unchanged_view",
     "update",

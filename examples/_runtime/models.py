@@ -26,18 +26,23 @@ def selective_kernel_resnet(layers: list[int], width: int) -> tuple[str, dict[st
     return "skresnet50d", {**sizes, "block_args": {"sk_kwargs": branches}, "zero_init_last": True}
 
 
+TINY: dict[str, Any] = {
+    "layers": [1, 1, 1, 0],
+    "channels": [32, 64, 128, 128],
+    "stem_type": "deep_tiered",
+    "stem_width": 8,
+    "replace_stem_pool": True,
+    "zero_init_last": False,
+}
 # our name -> (timm's name, its arguments where they are not timm's defaults)
 SPECS: dict[str, tuple[str, dict[str, Any]]] = {
-    "tiny": (
-        "resnet18",
-        {
-            "layers": [1, 1, 1, 0],
-            "channels": [32, 64, 128, 128],
-            "stem_type": "deep_tiered",
-            "stem_width": 8,
-            "replace_stem_pool": True,
-            "zero_init_last": False,
-        },
+    "tiny": ("resnet18", TINY),
+    "micro": ("resnet18", {**TINY, "channels": [8, 16, 48, 48], "stem_width": 4}),  # a student: 35 thousand weights
+    "tiny-gn": ("resnet18", {**TINY, "norm_layer": "groupnorm1"}),  # no image sees another, for CPC's patches
+    # of pre-activation ResNet-101 the stem and three stages, with group norm: the arguments differ only in the depth
+    "resnetv2-101-stage3": (
+        "resnetv2_50d_gn",
+        {"layers": [3, 4, 23], "channels": [256, 512, 1024], "stem_type": "", "avg_down": False},
     ),
     # the papers used torchvision's, whose residual branches do not start at zero
     "resnet50": ("resnet50", {"zero_init_last": False}),
@@ -45,12 +50,13 @@ SPECS: dict[str, tuple[str, dict[str, Any]]] = {
     "sk-resnet50x2": selective_kernel_resnet([3, 4, 6, 3], width=2),
     "sk-resnet152x3": selective_kernel_resnet([3, 8, 36, 3], width=3),
 }
-# a student of tiny: 35 thousand weights
-SPECS["micro"] = ("resnet18", {**SPECS["tiny"][1], "channels": [8, 16, 48, 48], "stem_width": 4})
+OWN_ENCODERS = ("conv1d",)  # CPC's for sequences, which timm does not have
 
 
 def timm_arguments(name: str) -> dict[str, Any]:
     """All that `timm.create_model` needs to make the encoder `name`; kept in the run folder's JSON files."""
+    if name in OWN_ENCODERS:
+        return {}
     timm_name, arguments = SPECS.get(name, (name, {}))
     return {"model_name": timm_name, "num_classes": 0, **arguments}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from _runtime.modalities import load_modalities
+from _runtime.predictive import CONTEXT_FILE, load_context_features
 
 
 def encoder_of(folder: Path) -> str:
@@ -24,6 +25,8 @@ def load_encoder(folder: Path) -> nn.Module:
     summary, weights = folder / "summary.json", folder / "encoder.safetensors"
     if not (summary.exists() and weights.exists()):
         raise FileNotFoundError(f"expected a finished run with summary.json and {weights.name}, got {folder}")
+    if (folder / CONTEXT_FILE).exists():
+        return load_context_features(folder)
     found = json.loads(summary.read_text())
     if "modalities" in found:
         return load_modalities(folder, found["modalities"], found["timm"])

@@ -43,6 +43,14 @@ TRAINERS = (
         invariant=("--views", "none", "--lr", "2e-4", "--stage", "pretrain"),  # AdamW makes rounding large
     ),
     Trainer("linear_probe", ("--trained", TRAINED), invariant=("--augment", "none")),
+    Trainer("cpc", paper=("--patch", "16", "--stride", "8"), invariant=("--views", "none")),
+    Trainer(
+        "cpc",
+        ("--modality", "sequence", "--views", "digits", "--encoder", "auto"),
+        mode="sequence",
+        paper=("--patch", "16", "--stride", "8"),
+        invariant=("--views", "none"),
+    ),
     Trainer("cmc", invariant=("--views", "none")),
     Trainer("cmc", ("--loss", "nce", "--noise", "16", "--graph", "core"), mode="nce", paper=("--noise", "16")),
 )
