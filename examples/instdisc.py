@@ -8,17 +8,11 @@
     loss.backward(); update(f, g)
     bank[index of x] = normalize(0.5 * m + 0.5 * v)           # v from before the update
 
-"Unsupervised Feature Learning via Non-Parametric Instance Discrimination", equations 4 to 9. The released code has no
-proximal term (lambda): the bank's momentum stands in for it. `--loss softmax` is their full softmax over all n
-entries, -log(exp(v . m / T) / sum exp(v . entry / T)), with which the code trains CIFAR-10. On every rank the noise is
-drawn anew; Z and the bank are the same.
-
-With a constant Z the digits' kNN was still at chance after 17 epochs of 80, and the loss above that of guessing: it
-seems that the push away from the bank, which nothing bounds then, drives all v off the bank's mean direction, and the
-bank follows them an epoch later. In that preset Z therefore follows the network, as an average over the batches.
+"Unsupervised Feature Learning via Non-Parametric Instance Discrimination", equations 4 to 9. `--loss softmax` is the
+authors' choice for CIFAR-10: -log(exp(v . m / T) / sum over entries of exp(v . entry / T)). Each rank draws noise
+of its own. On the digits nothing was learned with a constant Z, so there it follows the network.
 
     python examples/instdisc.py                                         # the embedded digits, minutes on a CPU
-    torchrun --nproc-per-node 2 examples/instdisc.py --loss softmax
     torchrun --nproc-per-node 8 examples/instdisc.py --preset paper --data folder:/path/to/imagenet
     python examples/instdisc.py --preset paper-cifar --data cifar10:/path/to/cifar-10-python.tar.gz
 """
@@ -27,7 +21,6 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -35,16 +28,9 @@ from typing import Literal
 import _runtime as rt
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 import contrastive_ops as co
-
-VIEWS: dict[str, Callable[..., Tensor]] = {
-    "digits-v1": rt.digits_v1_view,
-    "digits-v2": rt.digits_v2_view,
-    "imagenet": co.moco_v1_view,  # which took it from here
-    "cifar": co.instdisc_cifar_view,
-}
 
 
 @dataclass(frozen=True)
@@ -54,32 +40,32 @@ class Config(rt.CommonConfig):
     epochs: int = 80  # passes over the training images; an image is compared with itself once in each
     batch_size: int = 64  # images a step, over all ranks together
     lr: float = 2e-3  # the peak learning rate
-    views: Literal["digits-v1", "digits-v2", "imagenet", "cifar"] = "digits-v2"  # the recipe of augmentation
+    views: Literal["digits-v1", "digits-v2", "moco-v1", "instdisc-cifar"] = "digits-v2"  # the recipe of augmentation
     dim: int = 128  # width of the embedding
     loss: Literal["nce", "softmax"] = "nce"  # against noise from the bank, or against all of the bank
     noise: int = 512  # K, entries of the bank drawn for each image (nce)
     temperature: float = 0.1  # T of the loss
     bank_momentum: float = 0.5  # of an entry when its image comes again; 0 replaces it
     partition_momentum: float = 0.9  # of Z, which follows the network; 1 keeps the first batch's, as in the paper
-    proximal: float = 0.0  # lambda of the proximal term; 30 in the paper, none in the authors' code
+    proximal: float = (
+        0.0  # lambda; 30 in the paper, 0 in the authors' code, where the bank's momentum stands in for it
+    )
     optimizer: Literal["adamw", "sgd"] = "adamw"  # sgd with momentum 0.9
     weight_decay: float = 1e-2  # of all parameters
     schedule: Literal["cosine", "step"] = "cosine"  # cosine to 0, or a tenth at 60 % and at 80 % of the run
     warmup: float = 0.05  # part of the run in which the learning rate rises from 0
 
 
-DIGITS = Config()
-PAPER = replace(
-    DIGITS, data="folder:imagenet", views="imagenet", encoder="resnet50", image_size=224, epochs=200, batch_size=256,
+PAPER = Config(
+    data="folder:imagenet", views="moco-v1", encoder="resnet50", image_size=224, epochs=200, batch_size=256,
     lr=0.03, noise=4096, partition_momentum=1.0, temperature=0.07, optimizer="sgd", weight_decay=1e-4,
     schedule="step", warmup=0.0, workers=16,
 )  # fmt: skip
-# the authors' ResNet-18 for CIFAR-10 keeps the 32 pixels in its stem; timm's divides by 4, hence views of 128
 PAPER_CIFAR = replace(
-    PAPER, data="cifar10:cifar-10-python.tar.gz", views="cifar", encoder="resnet18", image_size=128, batch_size=128,
-    loss="softmax", temperature=0.1, weight_decay=5e-4, workers=4,
+    PAPER, data="cifar10:cifar-10-python.tar.gz", views="instdisc-cifar", encoder="resnet18", image_size=128,
+    batch_size=128, loss="softmax", temperature=0.1, weight_decay=5e-4, workers=4,
 )  # fmt: skip
-PRESETS = {"digits": DIGITS, "paper": PAPER, "paper-cifar": PAPER_CIFAR}
+PRESETS = {"digits": Config(), "paper": PAPER, "paper-cifar": PAPER_CIFAR}
 
 
 def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from top to bottom)
@@ -87,7 +73,7 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
     folder = rt.start_folder(config, run)
     train, test = rt.load_images(config, run)
     evaluation = rt.Evaluation(train, test, config, run)
-    view = partial(VIEWS[config.views], size=config.image_size)
+    view = partial(rt.VIEWS[config.views], size=config.image_size)
 
     torch.manual_seed(config.seed)  # the same weights on every rank
     encoder = rt.create_encoder(config.encoder, compiled=config.compile)
@@ -98,10 +84,10 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
     optimizer = rt.OPTIMIZERS[config.optimizer](net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     precision, scaler = rt.mixed_precision(config.precision, run.device)
     averaged = rt.average(encoder, config.ema_decay)
-    bank = co.MemoryBank(len(train), config.dim, momentum=config.bank_momentum).to(run.device)
-    partition = co.NCEPartition(len(train), momentum=config.partition_momentum).to(run.device)
-    k = config.noise
-    chance = math.log1p(k) + k * math.log1p(1 / k) if config.loss == "nce" else math.log(len(train))  # P = 1/n
+    k, n = config.noise, len(train)
+    bank = co.MemoryBank(n, config.dim, momentum=config.bank_momentum).to(run.device)
+    partition = co.NCEPartition(n, momentum=config.partition_momentum).to(run.device)
+    chance = math.log1p(k) + k * math.log1p(1 / k) if config.loss == "nce" else math.log(n)  # where P = 1/n
     monitor = co.CollapseMonitor(config.dim, chance_loss=chance).to(run.device)
 
     generator = rt.seeded_generator(config.seed, run)  # from here on each rank draws its own numbers
@@ -123,14 +109,12 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
             log.require_finite(step + 1, v)
             entry = bank.lookup(index)
             if config.loss == "nce":
-                noise = bank.lookup(bank.sample(len(v), config.noise, generator=generator))
+                noise = bank.lookup(bank.sample(len(v), k, generator=generator))
                 partition.update(noise @ v.detach().unsqueeze(2) / config.temperature)
-                loss = co.nce_loss(
-                    v, entry, noise,
-                    temperature=config.temperature, log_partition=partition.log_partition, num_data=len(train),
-                )  # fmt: skip
+                log_z = partition.log_partition
+                loss = co.nce_loss(v, entry, noise, temperature=config.temperature, log_partition=log_z, num_data=n)
             else:
-                own = index.unsqueeze(1) == torch.arange(len(train), device=run.device)
+                own = index.unsqueeze(1) == torch.arange(n, device=run.device)
                 loss = co.info_nce(v, entry, bank.entries, mask=own, temperature=config.temperature, normalize=False)
             loss = loss + config.proximal * co.byol_loss(v, entry)  # 2 - 2 cos is the squared distance of unit rows
             lr = rt.SCHEDULES[config.schedule](step, steps, config.lr, warmup_steps=config.warmup * steps)

@@ -26,15 +26,9 @@ from typing import Literal
 
 import _runtime as rt
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import contrastive_ops as co
-
-VIEWS: dict[str, Callable[..., Tensor]] = {
-    "digits-v1": rt.digits_v1_view,
-    "digits-v2": rt.digits_v2_view,
-    "invaspread": co.invaspread_view,
-}
 
 
 def paper_schedule(step: int, total_steps: int, start: float, *, warmup_steps: float = 0) -> float:
@@ -77,7 +71,7 @@ def main(run: rt.Run, config: Config) -> None:
     folder = rt.start_folder(config, run)
     train, test = rt.load_images(config, run)
     evaluation = rt.Evaluation(train, test, config, run)
-    view = partial(VIEWS[config.views], size=config.image_size)
+    view = partial(rt.VIEWS[config.views], size=config.image_size)
 
     torch.manual_seed(config.seed)  # the same weights on every rank
     encoder = rt.create_encoder(config.encoder, compiled=config.compile)

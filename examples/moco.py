@@ -23,7 +23,6 @@ from __future__ import annotations
 import copy
 import math
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -31,16 +30,9 @@ from typing import Literal
 import _runtime as rt
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 import contrastive_ops as co
-
-VIEWS: dict[str, Callable[..., Tensor]] = {
-    "digits-v1": rt.digits_v1_view,
-    "digits-v2": rt.digits_v2_view,
-    "moco-v1": co.moco_v1_view,
-    "moco-v2": co.moco_v2_view,
-}
 
 
 @dataclass(frozen=True)
@@ -76,7 +68,7 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
     folder = rt.start_folder(config, run)
     train, test = rt.load_images(config, run)
     evaluation = rt.Evaluation(train, test, config, run)
-    view = partial(VIEWS[config.views], size=config.image_size)
+    view = partial(rt.VIEWS[config.views], size=config.image_size)
 
     torch.manual_seed(config.seed)  # the same weights on every rank
     encoder = rt.create_encoder(config.encoder, norm_splits=config.bn_splits if run.world_size == 1 else 1)

@@ -20,7 +20,9 @@ from typing import Any
 
 HERE = Path(__file__).parent
 TRAINERS = ("moco", "simclr", "invaspread", "instdisc")
-COLUMNS = ("command", "seed", "processes", "kNN before", "kNN", "linear", "minutes", "commit")
+OTHERS = ("zero_shot", "teacher", "alone", "student")  # accuracies that some trainers measure besides
+COLUMNS = ("command", "seed", "processes", "kNN before", "kNN", "linear", "others", "minutes", "commit")
+MEANS = ("command", "processes", "seeds", "kNN, mean", "kNN, lowest", "linear, mean", "others, mean")
 
 
 def main() -> None:
@@ -33,8 +35,8 @@ def main() -> None:
                 folder = run_folder(flags.out, trainer, seed, processes)
                 if not (flags.table_only or (folder / "summary.json").exists()):
                     run(trainer, seed, processes, folder, flags.extra)
-    rows = [row(path) for path in sorted(flags.out.glob("*/summary.json"))]
-    table = markdown(rows)
+    summaries = [json.loads(path.read_text()) for path in sorted(flags.out.glob("*/summary.json"))]
+    table = markdown(MEANS, means(summaries)) + "\n" + markdown(COLUMNS, [row(summary) for summary in summaries])
     (flags.out / "results.md").write_text(table)
     print(table)
 
@@ -67,19 +69,36 @@ def run(trainer: str, seed: int, processes: int, folder: Path, extra: list[str])
         print(f"{trainer}, seed {seed}, {processes} processes: ended with exit code {code}", file=sys.stderr)
 
 
-def row(path: Path) -> dict[str, Any]:
+def row(summary: dict[str, Any]) -> list[Any]:
     """One line of the table from a run's summary."""
-    summary = json.loads(path.read_text())
-    return {
-        "command": f"`examples/{summary['method']}.py`",
-        "seed": summary["seed"],
-        "processes": summary["world_size"],
-        "kNN before": percent(summary["knn_initial"]),
-        "kNN": percent(summary["knn"]),
-        "linear": percent(summary["linear"]),
-        "minutes": f"{summary['seconds'] / 60:.1f}",
-        "commit": summary["commit"][:7] + "+" * summary["commit"].endswith("+"),
-    }
+    return [
+        f"`examples/{summary['method']}.py`",
+        summary["seed"],
+        summary["world_size"],
+        *(percent(summary[name]) for name in ("knn_initial", "knn", "linear")),
+        ", ".join(f"{name.replace('_', '-')} {percent(summary[name])}" for name in OTHERS if name in summary),
+        f"{summary['seconds'] / 60:.1f}",
+        summary["commit"][:7] + "+" * summary["commit"].endswith("+"),
+    ]
+
+
+def means(summaries: list[dict[str, Any]]) -> list[list[Any]]:
+    """One line for each trainer and number of processes: what its seeds have in common."""
+    lines = []
+    for method, processes in sorted({(s["method"], s["world_size"]) for s in summaries}):
+        runs = [s for s in summaries if (s["method"], s["world_size"]) == (method, processes)]
+        mean = {name: percent(mean_of(runs, name)) for name in ("knn", "linear", *OTHERS)}
+        others = ", ".join(f"{name.replace('_', '-')} {mean[name]}" for name in OTHERS if mean[name])
+        lowest = percent(min(run["knn"] for run in runs))
+        seeds = ", ".join(str(run["seed"]) for run in runs)
+        lines.append([f"`examples/{method}.py`", processes, seeds, mean["knn"], lowest, mean["linear"], others])
+    return lines
+
+
+def mean_of(runs: list[dict[str, Any]], name: str) -> float | None:
+    """The mean of a result over the runs that have it."""
+    values = [run[name] for run in runs if run.get(name) is not None]
+    return sum(values) / len(values) if values else None
 
 
 def percent(value: float | None) -> str:
@@ -87,10 +106,9 @@ def percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.1f}"
 
 
-def markdown(rows: list[dict[str, Any]]) -> str:
-    """The table."""
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *([r[name] for name in COLUMNS] for r in rows)]
-    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+def markdown(head: tuple[str, ...], rows: list[list[Any]]) -> str:
+    """A table."""
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in (head, ["---"] * len(head), *rows))
 
 
 if __name__ == "__main__":

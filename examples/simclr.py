@@ -17,22 +17,15 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
 import _runtime as rt
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import contrastive_ops as co
-
-VIEWS: dict[str, Callable[..., Tensor]] = {
-    "digits": rt.digits_v2_view,
-    "simclr": co.simclr_view,
-    "none": rt.unchanged_view,
-}
 
 
 @dataclass(frozen=True)
@@ -42,7 +35,7 @@ class Config(rt.CommonConfig):
     epochs: int = 35  # passes over the training images
     batch_size: int = 128  # images a step, over all ranks together; twice as many rows
     lr: float = 2e-3  # the peak learning rate
-    views: Literal["digits", "simclr", "none"] = "digits"  # the recipe of augmentation
+    views: Literal["digits-v2", "simclr", "none"] = "digits-v2"  # the recipe of augmentation
     dim: int = 128  # width of the embedding
     hidden_dim: int = 256  # width inside the head
     temperature: float = 0.2  # T of the loss
@@ -64,7 +57,7 @@ def main(run: rt.Run, config: Config) -> None:
     folder = rt.start_folder(config, run)
     train, test = rt.load_images(config, run)
     evaluation = rt.Evaluation(train, test, config, run)
-    view = partial(VIEWS[config.views], size=config.image_size)
+    view = partial(rt.VIEWS[config.views], size=config.image_size)
 
     torch.manual_seed(config.seed)  # the same weights on every rank
     encoder = rt.create_encoder(config.encoder, compiled=config.compile)

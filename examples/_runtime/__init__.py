@@ -25,11 +25,12 @@ from _runtime.optimise import (
 from _runtime.plots import save_views
 from _runtime.results import finish
 from _runtime.sources import load_images
-from _runtime.views import digits_v1_view, digits_v2_view, plain_view, to_float, unchanged_view
+from _runtime.views import VIEWS, digits_v1_view, digits_v2_view, plain_view, to_float, unchanged_view
 
 __all__ = [
     "OPTIMIZERS",
     "SCHEDULES",
+    "VIEWS",
     "Checkpoints",
     "CommonConfig",
     "Evaluation",

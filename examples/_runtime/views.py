@@ -7,6 +7,8 @@ the papers come from the package. Those of the embedded digits are here: a digit
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,11 +16,16 @@ from torch import Tensor
 from contrastive_ops import (
     color_jitter,
     gaussian_blur,
+    instdisc_cifar_view,
+    invaspread_view,
+    moco_v1_view,
+    moco_v2_view,
     normalize,
     random_grayscale,
     random_invert,
     random_resized_crop,
     random_rotation,
+    simclr_view,
 )
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, for all data: BN follows at once
@@ -48,6 +55,18 @@ def digits_v1_view(images: Tensor, *, size: int, generator: torch.Generator | No
 def unchanged_view(images: Tensor, *, size: int, generator: torch.Generator | None = None) -> Tensor:
     """No augmentation: a control. Nothing is drawn, so any number of processes see the same views."""
     return plain_view(images, size=size)
+
+
+VIEWS: dict[str, Callable[..., Tensor]] = {  # by the names that `--views` takes
+    "digits-v1": digits_v1_view,
+    "digits-v2": digits_v2_view,
+    "none": unchanged_view,
+    "instdisc-cifar": instdisc_cifar_view,
+    "invaspread": invaspread_view,
+    "moco-v1": moco_v1_view,
+    "moco-v2": moco_v2_view,
+    "simclr": simclr_view,
+}
 
 
 def to_float(images: Tensor) -> Tensor:

@@ -22,11 +22,14 @@ def table(monkeypatch: pytest.MonkeyPatch, out: Path) -> list[str]:
 
 
 def test_the_table_of_results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    assert len(table(monkeypatch, tmp_path / "none")) == 2
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "summary.json").write_text(json.dumps(SUMMARY))
-    row = table(monkeypatch, tmp_path)[2]
-    assert row == "| `examples/simclr.py` | 1 | 2 | 21.0 | 80.5 |  | 2.5 | 0123456+ |"
+    assert len(table(monkeypatch, tmp_path / "none")) == 5  # two heads and what parts them
+    for seed, knn in ((1, 0.805), (2, 0.9)):
+        (tmp_path / f"run{seed}").mkdir()
+        summary = SUMMARY | {"seed": seed, "knn": knn, "zero_shot": 0.5}
+        (tmp_path / f"run{seed}" / "summary.json").write_text(json.dumps(summary))
+    lines = table(monkeypatch, tmp_path)
+    assert lines[2] == "| `examples/simclr.py` | 2 | 1, 2 | 85.2 | 80.5 |  | zero-shot 50.0 |"
+    assert lines[-2] == "| `examples/simclr.py` | 1 | 2 | 21.0 | 80.5 |  | zero-shot 50.0 | 2.5 | 0123456+ |"
 
 
 def test_every_trainer_is_run():
