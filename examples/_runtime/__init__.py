@@ -4,6 +4,7 @@ Trainers say `import _runtime as rt`; the modules themselves import each other.
 """
 
 from _runtime.begin import begin
+from _runtime.captions import load_captioned
 from _runtime.checkpoint import Checkpoints, seeded_generator
 from _runtime.config import CommonConfig, parse
 from _runtime.data import global_batches, steps_per_epoch
@@ -25,7 +26,9 @@ from _runtime.optimise import (
 from _runtime.plots import save_views
 from _runtime.results import finish
 from _runtime.sources import load_images
+from _runtime.text import TextTransformer, WordTokenizer
 from _runtime.views import VIEWS, digits_v1_view, digits_v2_view, plain_view, to_float, unchanged_view
+from _runtime.zero_shot import ZeroShot
 
 __all__ = [
     "OPTIMIZERS",
@@ -36,6 +39,9 @@ __all__ = [
     "Evaluation",
     "Run",
     "RunLog",
+    "TextTransformer",
+    "WordTokenizer",
+    "ZeroShot",
     "average",
     "averaged_weights",
     "begin",
@@ -48,6 +54,7 @@ __all__ = [
     "global_batches",
     "health",
     "launch",
+    "load_captioned",
     "load_images",
     "mixed_precision",
     "parse",

@@ -57,7 +57,7 @@ def words(text: str) -> list[str]:
 class TextTransformer(nn.Module):
     """Tokens (B, L) to features (B, dim): what a causal transformer knows at the end of the text, projected."""
 
-    def __init__(self, *, vocabulary: int, context: int, width: int, layers: int, heads: int, dim: int) -> None:
+    def __init__(self, vocabulary: int, context: int, dim: int, *, width: int, layers: int, heads: int) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f"--text-heads: expected a divisor of --text-width {width}, got {heads}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -109,5 +109,3 @@ def draw_similarities(path: Path, images: Tensor, captions: Sequence[str], cosin
     axis.set(xticks=[], yticks=range(count), yticklabels=captions)
     axis.set_title("cosine of images and captions; framed: an image and its own caption", pad=56, fontsize=10)
     figure.savefig(path, dpi=110)
-
-

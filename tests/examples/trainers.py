@@ -22,4 +22,5 @@ TRAINERS = (
     Trainer("invaspread"),
     Trainer("instdisc", ("--noise", "16"), paper=("--noise", "16")),
     Trainer("instdisc", ("--loss", "softmax"), mode="softmax"),
+    Trainer("clip", paper=("--text-layers", "1", "--text-width", "64"), invariant=("--views", "none")),
 )
