@@ -7,14 +7,12 @@
     loss.backward(); update(f, P, g, Q, s); clamp s to [0, ln 100]
     class of an image: the nearest mean of the embeddings of its prompts, "a photo of a seven", ...
 
-"Learning Transferable Visual Models From Natural Language Supervision", section 2.3 and figure 3: the batch is that of
-all ranks; norms, biases and s get no weight decay. A caption drawn for two images of a batch labels each pair but the
-diagonal's as wrong: their loss stays above ln 2 and pushes both ways, which their mean survives. Where captions are
-only names of classes (folder:, cifar10:) a batch of N with C names can't fall below about ln(N / C).
-Deviations: words instead of byte pairs, no images of the web, BN over all ranks so that their number changes nothing.
+"Learning Transferable Visual Models From Natural Language Supervision", figure 3: the batch is that of all ranks;
+norms, biases and s get no weight decay. Images of a batch that share a caption are each other's negatives, though no
+diagonal can tell them apart: of two the loss stays above ln 2, of N with C names of classes above about ln(N / C).
+Deviations: whole words instead of byte pairs; BN over all ranks, so that their number changes nothing.
 
     python examples/clip.py                                             # the embedded digits, minutes on a CPU
-    torchrun --nproc-per-node 2 examples/clip.py
     torchrun --nproc-per-node 8 examples/clip.py --preset paper --data captions:/path/to/captions.csv
 """
 
@@ -43,9 +41,8 @@ class Config(rt.CommonConfig):
     lr: float = 1e-3  # the peak learning rate
     views: Literal["digits-crop", "square-crop", "none"] = "digits-crop"  # colours are what captions speak of
     dim: int = 128  # width of the space that images and texts share
-    text_width: int = 128  # width of the text transformer
+    text_width: int = 128  # width of the text transformer, a head of attention for each 64
     text_layers: int = 2  # its blocks
-    text_heads: int = 4  # heads of attention in each
     context: int = 32  # tokens of a caption at most, start and end included
     vocabulary: int = 49_152  # words at most, the most frequent ones
     beta2: float = 0.98  # of Adam; beta1 is 0.9
@@ -56,7 +53,7 @@ class Config(rt.CommonConfig):
 
 PAPER = Config(
     data="captions:captions.csv", views="square-crop", encoder="resnet50_clip", image_size=224, epochs=32,
-    batch_size=32_768, lr=5e-4, dim=1024, text_width=512, text_layers=12, text_heads=8, context=77, beta2=0.999,
+    batch_size=32_768, lr=5e-4, dim=1024, text_width=512, text_layers=12, context=77, beta2=0.999,
     eps=1e-8, warmup=0.005, workers=16,
 )  # fmt: skip
 PAPER_VIT = replace(PAPER, encoder="vit_base_patch32_clip_quickgelu_224", dim=512, beta2=0.98, eps=1e-6)
@@ -88,8 +85,7 @@ def main(run: rt.Run, config: Config) -> None:
 
     torch.manual_seed(config.seed)  # the same weights on every rank
     encoder = rt.create_encoder(config.encoder, compiled=config.compile)
-    shape = {"width": config.text_width, "layers": config.text_layers, "heads": config.text_heads}
-    text = rt.TextTransformer(len(tokenizer), config.context, config.dim, **shape)
+    text = rt.TextTransformer(len(tokenizer), config.context, config.text_width, config.text_layers, config.dim)
     net = CLIP(encoder, text, config.dim).to(run.device, memory_format=torch.channels_last)
     model = rt.distribute(rt.synchronise_norms(net, run), run)
 
@@ -97,8 +93,7 @@ def main(run: rt.Run, config: Config) -> None:
     optimizer = create_optimizer_v2(net, "adamw", config.lr, config.weight_decay, **adam)
     precision, scaler = rt.mixed_precision(config.precision, run.device)
     averaged = rt.average(net, config.ema_decay)
-    chance = math.log(config.batch_size)
-    monitor = co.CollapseMonitor(config.dim, chance_loss=chance, chance_name="ln N").to(run.device)
+    monitor = co.CollapseMonitor(config.dim, chance_loss=math.log(config.batch_size)).to(run.device)
 
     generator = rt.seeded_generator(config.seed, run)  # from here on each rank draws its own numbers
     parts = {"net": net, "optimizer": optimizer, "scaler": scaler, "averaged": averaged, "monitor": monitor}
@@ -121,8 +116,7 @@ def main(run: rt.Run, config: Config) -> None:
             loss = co.clip_loss(u, v, scale)
             lr = co.cosine_schedule(step, steps, config.lr, 0.0, warmup_steps=config.warmup * steps)
             rt.update(loss, optimizer, scaler, lr=lr, averaged=averaged)
-            with torch.no_grad():
-                net.log_scale.clamp_(0, math.log(100))
+            net.log_scale.data.clamp_(0, math.log(100))  # the parameter itself, so that it can come back
 
             step += 1
             monitor.update(u, loss)

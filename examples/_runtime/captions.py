@@ -2,10 +2,7 @@
 
 - `digits`: sentences made from what an image was rendered with: digit, colours, size and position. They differ in
   wording and in what they name; a training caption is made from its own image's attributes alone.
-- `captions:PATH`: a file `.csv` or `.tsv` with a line of column names, or `.jsonl`, or a folder that holds
-  `captions` with one of these endings. Columns `file` (relative to the file's folder), `caption`, and, for kNN and
-  zero-shot, `label` (the class's name, on each line). An image with several captions has several lines. A file
-  `NAME-test` beside `NAME` holds the images of the evaluation; without it a tenth of the images is held out.
+- `captions:PATH`: those of a file, see `caption_files.py`.
 - all other data: sentences with the class's name, "a photo of a NAME".
 
 The prompts of zero-shot classification are sentences that the templates of digits and classes don't make: their words
@@ -14,8 +11,6 @@ are known, their order is new. For a file of captions they are CLIP's "a photo o
 
 from __future__ import annotations
 
-import csv
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,13 +20,13 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from _runtime import digits
+from _runtime.caption_files import captioned_files
 from _runtime.config import CommonConfig
 from _runtime.data import FileImages, MemoryImages
 from _runtime.launch import Run
-from _runtime.sources import Images, hold_out, load_images
+from _runtime.sources import Images, load_images
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -55,7 +50,6 @@ DIGIT_PROMPTS = ("a photo of a {}", "the number {}", "this is the digit {}", "an
 CLASS_TEMPLATES = ("a photo of a {name}", "this is an image of the {name}", "a picture that shows a {name}")
 CLASS_PROMPTS = ("an image of a {}", "this is a photo of a {}", "a picture of the {}", "a {}")
 FILE_PROMPTS = ("a photo of a {}", "a photo of the {}", "a picture of a {}", "an image of a {}", "a {}")
-ENDINGS = (".csv", ".tsv", ".jsonl")
 
 
 class Writer(Protocol):
@@ -81,19 +75,6 @@ class TemplateWriter:
 
     def texts(self) -> Iterator[str]:
         return (fill(template, fact) for fact in self.facts for template in self.templates)
-
-
-@dataclass(frozen=True)
-class GivenCaptions:
-    """Captions that came with the images, one or several for each."""
-
-    captions: Sequence[Sequence[str]]
-
-    def write(self, index: int, label: int, random: Random) -> str:
-        return random.choice(self.captions[index])
-
-    def texts(self) -> Iterator[str]:
-        return (caption for captions in self.captions for caption in captions)
 
 
 @dataclass(frozen=True)
@@ -127,7 +108,8 @@ def load_captioned(config: CommonConfig, run: Run) -> tuple[Images, Images, Capt
     if name == "digits":
         return captioned_digits(config, run)
     if name == "captions":
-        return captioned_files(Path(path), config)
+        train, test, *writers, classes = captioned_files(Path(path), config)
+        return train, test, Captions(*writers, classes, FILE_PROMPTS, config.seed)
     train, test = load_images(config, run)
     classes = CIFAR10 if name == "cifar10" else class_names(train, config.data)
     writer = TemplateWriter(CLASS_TEMPLATES, [{"name": c} for c in classes], by_class=True)
@@ -176,76 +158,6 @@ def class_names(images: Images, data: str) -> list[str]:
     if not numbers:
         raise ValueError(f"--data: {data!r} has no names of classes to make captions of; use folder: or captions:PATH")
     return [name.replace("_", " ") for name in sorted(numbers, key=numbers.__getitem__)]
-
-
-class CaptionedFiles(Dataset[Any]):
-    """The images that a file of captions names, in its order, with all their captions and their class."""
-
-    def __init__(self, path: Path) -> None:
-        rows: dict[str, list[dict[str, str]]] = {}
-        for row in read_rows(path):
-            rows.setdefault(row["file"], []).append(row)
-        self.files = [path.parent / name for name in rows]
-        self.captions = [[row["caption"] for row in same] for same in rows.values()]
-        self.names = [same[0].get("label") or "" for same in rows.values()]
-        self.classes: list[str] = []  # in the order of their numbers, set when all splits are read
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> tuple[Any, int]:
-        from PIL import Image
-
-        return Image.open(self.files[index]), self.classes.index(self.names[index]) if self.classes else -1
-
-    def filename(self, index: int, *, absolute: bool) -> str:
-        """For the message on an image that cannot be read."""
-        return str(self.files[index].absolute() if absolute else self.files[index])
-
-
-def captioned_files(path: Path, config: CommonConfig) -> tuple[FileImages, FileImages, Captions]:
-    """Images and captions of a file, or of a folder that holds one."""
-    path = find_captions(path)
-    beside = path.with_name(f"{path.stem}-test{path.suffix}")
-    sources = [CaptionedFiles(p) for p in (path, beside) if p.exists()]
-    names = sorted({name for source in sources for name in source.names})
-    if "" in names and len(names) > 1:
-        raise ValueError(f"--data: {path} has a label on some lines only; expected one on each line, or none at all")
-    classes = [] if names == [""] else names
-    for source in sources:
-        source.classes = classes
-    images = [FileImages(source, size=config.image_size * 8 // 7) for source in sources]
-    train, test = images if len(images) == 2 and config.evaluate_on == "test" else hold_out(images[0])
-    writers = [GivenCaptions([i.files.source.captions[j] for j in i.index.tolist()]) for i in (train, test)]
-    return train, test, Captions(*writers, classes, FILE_PROMPTS, config.seed)
-
-
-def find_captions(path: Path) -> Path:
-    """The file of captions that a path means."""
-    if path.is_file() and path.suffix in ENDINGS:
-        return path
-    for found in (path / f"captions{ending}" for ending in ENDINGS):
-        if found.is_file():
-            return found
-    raise ValueError(
-        f"--data: expected captions:PATH of a .csv, .tsv or .jsonl file, or of a folder with captions.csv, .tsv or "
-        f".jsonl; got {str(path)!r}"
-    )
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """The lines of a file of captions, by the names of its columns."""
-    with open(path, encoding="utf-8", newline="") as file:
-        if path.suffix == ".jsonl":
-            rows = [json.loads(line) for line in file if line.strip()]
-        else:
-            rows = list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
-    for i, row in enumerate(rows):
-        if not (row.get("file") and row.get("caption")):
-            raise ValueError(f"--data: entry {i + 1} of {path}: expected file and caption, got {row}")
-    if not rows:
-        raise ValueError(f"--data: {path} holds no captions; expected lines with file, caption and perhaps label")
-    return rows
 
 
 def fill(template: str, facts: Mapping[str, str]) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 PADDING, START, UNKNOWN = 0, 1, 2
 SPECIAL = 3  # so many tokens come before the words; the end of text comes after them
+HEAD_WIDTH = 64  # of attention, in all of CLIP's towers
 
 
 class WordTokenizer:
@@ -57,13 +58,13 @@ def words(text: str) -> list[str]:
 class TextTransformer(nn.Module):
     """Tokens (B, L) to features (B, dim): what a causal transformer knows at the end of the text, projected."""
 
-    def __init__(self, vocabulary: int, context: int, dim: int, *, width: int, layers: int, heads: int) -> None:
+    def __init__(self, vocabulary: int, context: int, width: int, layers: int, dim: int) -> None:
         super().__init__()
-        if width % heads:
-            raise ValueError(f"--text-heads: expected a divisor of --text-width {width}, got {heads}")
+        if width % HEAD_WIDTH:
+            raise ValueError(f"--text-width: expected a multiple of {HEAD_WIDTH}, the width of a head, got {width}")
         self.embedding = nn.Embedding(vocabulary, width)
         self.position = nn.Parameter(torch.empty(context, width))
-        self.blocks = nn.Sequential(*(CausalBlock(width, heads, layers) for _ in range(layers)))
+        self.blocks = nn.Sequential(*(CausalBlock(width, layers) for _ in range(layers)))
         self.norm = nn.LayerNorm(width)
         self.projection = nn.Linear(width, dim, bias=False)
         nn.init.normal_(self.embedding.weight, std=0.02)
@@ -79,9 +80,8 @@ class TextTransformer(nn.Module):
 class CausalBlock(nn.Module):
     """A pre-norm transformer block in which a token sees itself and what stands before it; CLIP's initialisation."""
 
-    def __init__(self, width: int, heads: int, layers: int) -> None:
+    def __init__(self, width: int, layers: int) -> None:
         super().__init__()
-        self.heads = heads
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.mix = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.rise, self.fall = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
@@ -96,7 +96,7 @@ class CausalBlock(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.qkv(self.norm1(x)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = self.qkv(self.norm1(x)).unflatten(2, (3, -1, HEAD_WIDTH)).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.mix(mixed.transpose(1, 2).flatten(2))
         return x + self.fall(F.gelu(self.rise(self.norm2(x))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +49,8 @@ class ZeroShot:
         self.captions, self.tokenizer, self.evaluation = captions, tokenizer, evaluation
         unknown = tokenizer.unknown(captions.classes)
         if unknown and evaluation.run.is_main:
-            print(f"no training caption has these words of the classes' names: {', '.join(unknown)}")
+            said = f"no training caption has these words of the classes' names: {', '.join(unknown)}"
+            print(said, file=sys.stderr)
 
     def accuracy(self, net: TwoTowers) -> dict[str, float]:
         """The part of the evaluation images that are nearest to their own class; nothing where there are no classes.
