@@ -36,15 +36,14 @@ COLOURS = {
     "blue": (0.2, 0.25, 0.8), "purple": (0.5, 0.15, 0.65), "pink": (0.9, 0.45, 0.75), "brown": (0.45, 0.3, 0.15),
 }  # fmt: skip
 DIGIT_TEMPLATES = (
-    "a {size} {colour} {digit} on a {background} background",
-    "the digit {digit} painted in {colour}",
+    "the handwritten digit {digit}",
+    "a photo that shows the number {digit}",
     "a picture of the number {digit} {place}",
-    "{colour} {digit} {place} of a {background} image",
-    "this is a {size} {digit}, {colour} on {background}",
-    "a handwritten {digit} {place}",
-    "a photo that shows the number {digit} in {colour}",
-    "a {size} {colour} digit {place}, the number {digit}",
-    "a {colour} digit on {background}",  # as on the web, some captions leave out what one will ask for
+    "this is a {size} {digit}",
+    "the digit {digit} painted in {colour}",
+    "a {digit} on a {background} background",
+    "a {size} {colour} {digit}, an image of {background}",
+    "a {colour} {digit} {place} of a {background} image",
 )
 DIGIT_PROMPTS = ("a photo of a {}", "the number {}", "this is the digit {}", "an image of a handwritten {}")
 CLASS_TEMPLATES = ("a photo of a {name}", "this is an image of the {name}", "a picture that shows a {name}")
