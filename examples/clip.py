@@ -39,7 +39,7 @@ class Config(rt.CommonConfig):
     epochs: int = 30  # passes over the training images
     batch_size: int = 128  # pairs a step, over all ranks together
     lr: float = 1e-3  # the peak learning rate
-    views: Literal["digits-crop", "square-crop", "none"] = "digits-crop"  # colours are what captions speak of
+    views: Literal["digits-v2", "digits-grey", "square-crop", "none"] = "digits-grey"  # the recipe of augmentation
     dim: int = 128  # width of the space that images and texts share
     text_width: int = 128  # width of the text transformer, a head of attention for each 64
     text_layers: int = 2  # its blocks

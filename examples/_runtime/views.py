@@ -66,8 +66,16 @@ def square_crop_view(
     return normalize(x, mean=MEAN, std=STD)
 
 
+def digits_grey_view(images: Tensor, *, size: int, generator: torch.Generator | None = None) -> Tensor:
+    """CLIP's for the digits: crop, rotation, sometimes grey. Colours that captions name are lost, never changed."""
+    x = random_resized_crop(images, size=size, scale=(0.6, 1.0), ratio=(1, 1), generator=generator)
+    x = random_rotation(x, degrees=15, generator=generator)
+    x = random_grayscale(x, p=0.5, generator=generator)
+    return normalize(x, mean=MEAN, std=STD)
+
+
 VIEWS: dict[str, Callable[..., Tensor]] = {  # by the names that `--views` takes
-    "digits-crop": partial(square_crop_view, area=(0.6, 1.0)),
+    "digits-grey": digits_grey_view,
     "square-crop": partial(square_crop_view, area=(49 / 64, 49 / 64)),  # 224 of the 256 pixels that are stored
     "digits-v1": digits_v1_view,
     "digits-v2": digits_v2_view,

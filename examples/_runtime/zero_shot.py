@@ -104,10 +104,10 @@ def draw_similarities(path: Path, images: Tensor, captions: Sequence[str], cosin
     for j, image in enumerate(images):
         picture = OffsetImage(image.permute(1, 2, 0).numpy(), zoom=40 / image.shape[-1], interpolation="nearest")
         place = AnnotationBbox(
-            picture, (j, 0), xybox=(0, 46), xycoords=("data", "axes fraction"), boxcoords="offset points",
+            picture, (j, 1), xybox=(0, 28), xycoords=("data", "axes fraction"), boxcoords="offset points",
             frameon=False, annotation_clip=False,
         )  # fmt: skip
         axis.add_artist(place)
     axis.set(xticks=[], yticks=range(count), yticklabels=captions)
-    axis.set_title("cosine of images and captions; framed: an image and its own caption", pad=56, fontsize=10)
+    axis.set_title("cosine of images and captions; framed: an image and its own caption", pad=54, fontsize=10)
     figure.savefig(path, dpi=110)
