@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-TRAINERS = ("moco", "simclr", "invaspread", "instdisc", "clip")
-OTHERS = ("zero_shot", "teacher", "alone", "student")  # accuracies that some trainers measure besides
+TRAINERS = ("moco", "simclr", "invaspread", "instdisc", "cmc", "clip")
+OTHERS = ("zero_shot", "teacher", "alone", "student", "knn_l", "knn_ab", "knn_gradient")  # what some measure besides
 COLUMNS = ("command", "seed", "processes", "kNN before", "kNN", "linear", "others", "minutes", "commit")
 MEANS = ("command", "processes", "seeds", "kNN, mean", "kNN, lowest", "linear, mean", "others, mean")
 

@@ -7,10 +7,12 @@ from _runtime.begin import begin
 from _runtime.captions import load_captioned
 from _runtime.checkpoint import Checkpoints, seeded_generator
 from _runtime.config import CommonConfig, parse
+from _runtime.cross_banks import CrossBanks, chance_of_pairs
 from _runtime.data import global_batches, steps_per_epoch
 from _runtime.evaluate import Evaluation
 from _runtime.launch import Run, launch
 from _runtime.log import RunLog, start_folder
+from _runtime.modalities import Modalities, create_modalities, finish_modalities
 from _runtime.models import create_encoder, health
 from _runtime.norm import scale_only_norm, synchronise_norms
 from _runtime.optimise import (
@@ -37,7 +39,9 @@ __all__ = [
     "VIEWS",
     "Checkpoints",
     "CommonConfig",
+    "CrossBanks",
     "Evaluation",
+    "Modalities",
     "Run",
     "RunLog",
     "TextTransformer",
@@ -46,13 +50,16 @@ __all__ = [
     "average",
     "averaged_weights",
     "begin",
+    "chance_of_pairs",
     "create_adamw",
     "create_encoder",
+    "create_modalities",
     "create_optimizer",
     "digits_v1_view",
     "digits_v2_view",
     "distribute",
     "finish",
+    "finish_modalities",
     "global_batches",
     "health",
     "launch",

@@ -102,7 +102,11 @@ def step_schedule(
     return start * rising * 0.1 ** sum(step >= milestone * total_steps for milestone in milestones)
 
 
-SCHEDULES: dict[str, Callable[..., float]] = {"cosine": partial(cosine_schedule, end=0.0), "step": step_schedule}
+SCHEDULES: dict[str, Callable[..., float]] = {
+    "cosine": partial(cosine_schedule, end=0.0),
+    "step": step_schedule,
+    "sixths": partial(step_schedule, milestones=(3 / 6, 4 / 6, 5 / 6)),  # 120, 160 and 200 of 240 epochs
+}
 
 
 def average(net: nn.Module, decay: float) -> ExponentialMovingAverage | None:

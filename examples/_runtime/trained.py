@@ -7,6 +7,8 @@ from pathlib import Path
 
 from torch import nn
 
+from _runtime.modalities import load_modalities
+
 
 def load_encoder(folder: Path) -> nn.Module:
     """The encoder of a finished run, with its weights: what is in its encoder.safetensors."""
@@ -15,4 +17,7 @@ def load_encoder(folder: Path) -> nn.Module:
     summary, weights = folder / "summary.json", folder / "encoder.safetensors"
     if not (summary.exists() and weights.exists()):
         raise FileNotFoundError(f"expected a finished run with summary.json and {weights.name}, got {folder}")
-    return timm.create_model(**json.loads(summary.read_text())["timm"], checkpoint_path=str(weights))
+    found = json.loads(summary.read_text())
+    if "modalities" in found:
+        return load_modalities(folder, found["modalities"], found["timm"])
+    return timm.create_model(**found["timm"], checkpoint_path=str(weights))

@@ -107,6 +107,13 @@ def plain_view(images: Tensor, *, size: int) -> Tensor:
 
 
 def displayable(views: Tensor) -> Tensor:
-    """Undoes the normalisation, for a picture of what the network saw."""
+    """Undoes the normalisation, for a picture of what the network saw.
+
+    One channel becomes grey, two become red and blue, each from its smallest value to its largest.
+    """
+    if views.shape[1] < 3:
+        low, high = (views.float().amin((0, 2, 3), True), views.float().amax((0, 2, 3), True))
+        shown = (views.float() - low) / (high - low).clamp_min(1e-6)
+        return torch.stack([shown[:, 0], shown.mean(1), shown[:, -1]], dim=1)
     mean, std = (torch.tensor(v, device=views.device).view(3, 1, 1) for v in (MEAN, STD))
     return (views.float() * std + mean).clamp(0, 1)

@@ -23,4 +23,6 @@ TRAINERS = (
     Trainer("instdisc", ("--noise", "16"), paper=("--noise", "16")),
     Trainer("instdisc", ("--loss", "softmax"), mode="softmax"),
     Trainer("clip", paper=("--text-layers", "1", "--text-width", "64"), invariant=("--views", "none")),
+    Trainer("cmc", invariant=("--views", "none")),
+    Trainer("cmc", ("--loss", "nce", "--noise", "16", "--graph", "core"), mode="nce", paper=("--noise", "16")),
 )
