@@ -4,6 +4,7 @@ Trainers say `import _runtime as rt`; the modules themselves import each other.
 """
 
 from _runtime.begin import begin
+from _runtime.captions import load_captioned
 from _runtime.checkpoint import Checkpoints, seeded_generator
 from _runtime.classifier import load_classifier
 from _runtime.config import CommonConfig, parse
@@ -29,6 +30,7 @@ from _runtime.optimise import (
     SCHEDULES,
     average,
     averaged_weights,
+    create_adamw,
     create_optimizer,
     distribute,
     mixed_precision,
@@ -50,8 +52,10 @@ from _runtime.predictive import (
 from _runtime.results import finish
 from _runtime.sources import Images, load_images
 from _runtime.stages import StudentConfig, after_stages, create_student, finish_student
+from _runtime.text import TextTransformer, WordTokenizer
 from _runtime.trained import encoder_of, load_encoder, load_weights
 from _runtime.views import VIEWS, digits_v1_view, digits_v2_view, plain_view, to_float, unchanged_view
+from _runtime.zero_shot import ZeroShot
 
 __all__ = [
     "OPTIMIZERS",
@@ -70,12 +74,16 @@ __all__ = [
     "RunLog",
     "StudentConfig",
     "after_stages",
+    "TextTransformer",
+    "WordTokenizer",
+    "ZeroShot",
     "average",
     "averaged_weights",
     "begin",
     "count_classes",
     "create_context_features",
     "chance_of_pairs",
+    "create_adamw",
     "create_encoder",
     "create_modalities",
     "create_optimizer",
@@ -100,6 +108,7 @@ __all__ = [
     "launch",
     "load_classifier",
     "load_encoder",
+    "load_captioned",
     "load_images",
     "load_weights",
     "markdown_of_labels",

@@ -6,6 +6,7 @@ training images, the queries the evaluation images. All ranks share the work of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -93,8 +94,10 @@ def sample(images: Images, limit: int) -> Images:
 
 
 def knn_accuracy(gallery: Features, queries: Features) -> float:
-    """The part of the queries that their 20 nearest neighbours in the gallery classify rightly."""
+    """The part of the queries that their 20 nearest neighbours in the gallery classify rightly; NaN without labels."""
     classes = int(max(gallery[1].max(), queries[1].max())) + 1
+    if classes == 0:
+        return math.nan
     scores = knn_predict(queries[0], *gallery, k=NEIGHBOURS, temperature=TEMPERATURE, num_classes=classes)
     return (scores.argmax(1) == queries[1]).double().mean().item()
 
@@ -133,10 +136,15 @@ BASELINES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def linear_accuracy(train: Features, test: Features, *, decay: float = 1e-4, iterations: int = 200) -> float:
-    """Multinomial logistic regression on standardised frozen features, by L-BFGS over all of them at once."""
+    """Multinomial logistic regression on standardised frozen features, by L-BFGS over all of them at once.
+
+    NaN without labels.
+    """
     mean, std = train[0].mean(0), train[0].std(0).clamp_min(1e-6)
     x, y = (train[0] - mean) / std, train[1]
     classes = int(max(y.max(), test[1].max())) + 1
+    if classes == 0:
+        return math.nan
     weight = torch.zeros(classes, x.shape[1] + 1, device=x.device, requires_grad=True)
     optimizer = torch.optim.LBFGS([weight], max_iter=iterations, line_search_fn="strong_wolfe")
 

@@ -55,9 +55,10 @@ def draw_knn(axis: Axes, records: Sequence[dict[str, Any]]) -> None:
     axis.plot(steps, [100 * v for v in values], color=BLUE, marker="o", markersize=3, label="kNN")
     if values:
         axis.axhline(100 * values[0], color=ORANGE, linewidth=1, label=f"random encoder: {100 * values[0]:.1f}")
-    for name in accuracies(next((r for r in reversed(records) if "epoch" in r), {})):
-        found = series(records, name)
-        axis.plot(found[0], [100 * v for v in found[1]], marker=".", linewidth=1, label=name.replace("_", " "))
+    for i, name in enumerate(accuracies(next((r for r in reversed(records) if "epoch" in r), {}))):
+        found, colour = series(records, name), f"C{2 + i}"  # other than kNN's blue and the orange beside it
+        label = name.replace("_", " ")
+        axis.plot(found[0], [100 * v for v in found[1]], marker=".", linewidth=1, color=colour, label=label)
     baselines: dict[str, float] = next((r["baselines"] for r in records if "baselines" in r), {})
     for (name, value), dash in zip(baselines.items(), DASHES, strict=False):
         axis.axhline(100 * value, color=GREY, linestyle=dash, linewidth=1, label=f"{name}: {100 * value:.1f}")

@@ -8,6 +8,7 @@ the papers come from the package. Those of the embedded digits are here: a digit
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -75,7 +76,25 @@ def unchanged_view(images: Tensor, *, size: int, generator: torch.Generator | No
     return plain_view(images, size=size)
 
 
+def square_crop_view(
+    images: Tensor, *, size: int, area: tuple[float, float], generator: torch.Generator | None = None
+) -> Tensor:
+    """CLIP's only augmentation: a square with a part of the image's area, in a random place; colours stay."""
+    x = random_resized_crop(images, size=size, scale=area, ratio=(1, 1), generator=generator)
+    return normalize(x, mean=MEAN, std=STD)
+
+
+def digits_grey_view(images: Tensor, *, size: int, generator: torch.Generator | None = None) -> Tensor:
+    """CLIP's for the digits: crop, rotation, sometimes grey. Colours that captions name are lost, never changed."""
+    x = random_resized_crop(images, size=size, scale=(0.6, 1.0), ratio=(1, 1), generator=generator)
+    x = random_rotation(x, degrees=15, generator=generator)
+    x = random_grayscale(x, p=0.5, generator=generator)
+    return normalize(x, mean=MEAN, std=STD)
+
+
 VIEWS: dict[str, Callable[..., Tensor]] = {  # by the names that `--views` takes
+    "digits-grey": digits_grey_view,
+    "square-crop": partial(square_crop_view, area=(49 / 64, 49 / 64)),  # 224 of the 256 pixels that are stored
     "digits-v1": digits_v1_view,
     "digits-v2": digits_v2_view,
     "digits-crop": digits_crop_view,

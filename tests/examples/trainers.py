@@ -51,6 +51,7 @@ TRAINERS = (
         paper=("--patch", "16", "--stride", "8"),
         invariant=("--views", "none"),
     ),
+    Trainer("clip", paper=("--text-layers", "1", "--text-width", "64"), invariant=("--views", "none")),
     Trainer("cmc", invariant=("--views", "none")),
     Trainer("cmc", ("--loss", "nce", "--noise", "16", "--graph", "core"), mode="nce", paper=("--noise", "16")),
 )
