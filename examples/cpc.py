@@ -39,7 +39,7 @@ class Config(rt.CommonConfig):
 
     modality: Literal["image", "sequence"] = "image"  # a grid of patches, or windows of the image's columns
     encoder: str = "auto"  # of a patch: tiny-gn or any of timm without batch norm; of a window: conv1d; auto chooses
-    epochs: int = 30  # passes over the training images
+    epochs: int = 15  # passes over the training images
     batch_size: int = 32  # images a step, over all ranks together
     lr: float = 1e-3  # the peak learning rate
     views: Literal["digits", "cpc", "none"] = "digits"  # the recipe of augmentation; all are grey
@@ -55,7 +55,7 @@ class Config(rt.CommonConfig):
     warmup: float = 0.05  # part of the run in which the learning rate rises from 0
 
 
-SEQUENCE = Config(modality="sequence", context="gru", patch=8, stride=4, steps=4)
+SEQUENCE = Config(modality="sequence", context="gru", patch=8, stride=4, steps=4, epochs=30)
 PAPER = Config(
     data="folder:imagenet", views="cpc", encoder="resnetv2-101-stage3", image_size=256, epochs=100,
     batch_size=512, lr=2e-4, final_lr=2e-4, patch=64, stride=32, steps=5, width=1024, features="latents",

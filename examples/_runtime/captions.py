@@ -35,15 +35,15 @@ COLOURS = {
     "orange": (0.9, 0.55, 0.15), "yellow": (0.85, 0.85, 0.2), "green": (0.2, 0.75, 0.2), "cyan": (0.2, 0.8, 0.8),
     "blue": (0.2, 0.25, 0.8), "purple": (0.5, 0.15, 0.65), "pink": (0.9, 0.45, 0.75), "brown": (0.45, 0.3, 0.15),
 }  # fmt: skip
-DIGIT_TEMPLATES = (
+DIGIT_TEMPLATES = (  # colours in three of eight: where they tell a batch apart, digits teach nothing more
     "the handwritten digit {digit}",
     "a photo that shows the number {digit}",
+    "an image that shows the digit {digit}",
     "a picture of the number {digit} {place}",
     "this is a {size} {digit}",
     "the digit {digit} painted in {colour}",
     "a {digit} on a {background} background",
-    "a {size} {colour} {digit}, an image of {background}",
-    "a {colour} {digit} {place} of a {background} image",
+    "a {size} {colour} {digit} {place}",
 )
 DIGIT_PROMPTS = ("a photo of a {}", "the number {}", "this is the digit {}", "an image of a handwritten {}")
 CLASS_TEMPLATES = ("a photo of a {name}", "this is an image of the {name}", "a picture that shows a {name}")

@@ -53,19 +53,6 @@ def create_optimizer(name: str, net: nn.Module, *, lr: float, weight_decay: floa
     return create_optimizer_v2(net, opt=name, lr=lr, weight_decay=weight_decay, momentum=0.9)
 
 
-def create_adamw(
-    net: nn.Module, *, weight_decay: float, betas: tuple[float, float], eps: float, part: nn.Module, lr_scale: float
-) -> Optimizer:
-    """AdamW without decay of gains, biases and single numbers; a part of the network learns at `lr_scale` times lr."""
-    inside = {id(p) for p in part.parameters()}
-    groups = []
-    for within, scale in ((False, 1.0), (True, lr_scale)):
-        for matrices, decay in ((False, 0.0), (True, weight_decay)):
-            found = [p for p in net.parameters() if (id(p) in inside) == within and (p.ndim > 1) == matrices]
-            groups.append({"params": found, "weight_decay": decay, "lr_scale": scale})
-    return torch.optim.AdamW(groups, betas=betas, eps=eps)
-
-
 def update(
     loss: Tensor,
     optimizer: Optimizer,
@@ -79,7 +66,7 @@ def update(
     The gradients stay, unscaled, to be looked at.
     """
     for group in optimizer.param_groups:
-        group["lr"] = lr * group.get("lr_scale", 1.0)
+        group["lr"] = lr
     optimizer.zero_grad(set_to_none=True)
     scaler.scale(loss).backward()
     scaler.unscale_(optimizer)

@@ -31,7 +31,7 @@ class StudentConfig(CommonConfig):
     teacher_encoder: str = "tiny"  # the teacher's, if it is trained here
     teacher: Path | None = None  # the folder of a finished run of this file that teaches; by default one is trained
     alone: Path | None = None  # likewise of the student alone, to compare with
-    epochs: int = 40  # passes over the training images, in each training
+    epochs: int = 25  # passes over the training images, in each training
     lr: float = 2e-3  # the peak learning rate
     views: Literal["digits-v2", "crop-flip", "none"] = "digits-v2"  # the recipe of augmentation
     optimizer: Literal["adamw", "sgd"] = "adamw"  # sgd with momentum 0.9
