@@ -8,9 +8,8 @@
     loss.backward(); update(f, g)
     bank[index of x] = normalize(0.5 * m + 0.5 * v)           # v from before the update
 
-"Unsupervised Feature Learning via Non-Parametric Instance Discrimination", equations 4 to 9. `--loss softmax` is the
-authors' choice for CIFAR-10: -log(exp(v . m / T) / sum over entries of exp(v . entry / T)). Each rank draws noise
-of its own. On the digits nothing was learned with a constant Z, so there it follows the network.
+"Unsupervised Feature Learning via Non-Parametric Instance Discrimination", equations 4 to 9; `--loss softmax`, over
+all entries, is the authors' for CIFAR-10. Noise is each rank's own. On the digits a constant Z taught nothing.
 
     python examples/instdisc.py                                         # the embedded digits, minutes on a CPU
     torchrun --nproc-per-node 8 examples/instdisc.py --preset paper --data folder:/path/to/imagenet

@@ -11,6 +11,7 @@ from _runtime.config import CommonConfig, parse
 from _runtime.cross_banks import CrossBanks, chance_of_pairs
 from _runtime.data import global_batches, steps_per_epoch
 from _runtime.evaluate import Evaluation
+from _runtime.grids import Cut, grey_digits_view, grey_patches_view, grey_view, tile
 from _runtime.labels import (
     count_classes,
     label_loss,
@@ -37,17 +38,7 @@ from _runtime.optimise import (
 )
 from _runtime.pairs import Pairs
 from _runtime.plots import save_views
-from _runtime.predictive import (
-    ContextFeatures,
-    Cut,
-    create_context_features,
-    encoder_for,
-    finish_context,
-    grey_digits_view,
-    grey_patches_view,
-    grey_view,
-    tile,
-)
+from _runtime.predictive import ContextFeatures, create_context_features, encoder_for, finish_context
 from _runtime.results import finish
 from _runtime.sources import Images, load_images
 from _runtime.stages import StudentConfig, after_stages, create_student, finish_student

@@ -11,8 +11,9 @@ import pytest
 import timm
 import torch
 from _runtime.config import parse
+from _runtime.grids import Cut, grey_again, tile
 from _runtime.launch import launch
-from _runtime.predictive import CONTEXTS, POOLS, Cut, encoder_for, grey_again, tile
+from _runtime.predictive import CONTEXTS, POOLS, encoder_for
 from _runtime.trained import load_encoder
 from torch import Tensor
 

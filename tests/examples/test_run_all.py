@@ -35,3 +35,9 @@ def test_the_table_of_results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 def test_every_trainer_is_run():
     trainers = {path.stem for path in EXAMPLES.glob("*.py")} - {"run_all", "linear_probe"}
     assert trainers == set(run_all.TRAINERS)
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_a_trainer_is_read_at_one_sitting(path: Path):
+    stages = 3 if path.stem == "simclr_v2" else 1
+    assert 60 <= len(path.read_text().splitlines()) <= 140 * stages

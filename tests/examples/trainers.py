@@ -18,6 +18,10 @@ class Trainer:
     invariant: tuple[str, ...] = ()  # flags under which one and two processes must agree; empty: BN of each rank's own
 
 
+SHORT_STAGES = (
+    *("--memory", "64", "--labels", "0.5", "--distil-epochs", "1"),
+    *("--finetune-epochs", "2", "--finetune-batch-size", "6"),
+)
 TRAINERS = (
     Trainer("moco", ("--queue-size", "64"), paper=("--queue-size", "64", "--bn-splits", "1")),
     Trainer("simclr", invariant=("--views", "none")),
@@ -27,18 +31,7 @@ TRAINERS = (
     Trainer("crd", ("--noise", "16"), paper=("--alpha", "0", "--beta", "0"), invariant=("--views", "none")),
     Trainer(
         "simclr_v2",
-        (
-            "--memory",
-            "64",
-            "--labels",
-            "0.5",
-            "--finetune-epochs",
-            "2",
-            "--finetune-batch-size",
-            "6",
-            "--distil-epochs",
-            "1",
-        ),
+        SHORT_STAGES,
         paper=("--memory", "64", "--hidden-dim", "64"),
         invariant=("--views", "none", "--lr", "2e-4", "--stage", "pretrain"),  # AdamW makes rounding large
     ),
