@@ -43,6 +43,11 @@ def test_every_piece_is_listed() -> None:
     assert sorted(listed) == sorted(contrastive_ops.__all__)
 
 
+def test_every_trainer_is_listed() -> None:
+    files = {path.name for path in (ROOT / "examples").glob("*.py")} - {"run_all.py"}
+    assert set(re.findall(r"^\| `examples/(\w+\.py)`", README, flags=re.MULTILINE)) == files
+
+
 def test_what_it_links_to_is_there() -> None:
     targets = [target for target in re.findall(r"\]\(([^)#]+)", README) if not target.startswith("http")]
     assert targets

@@ -29,10 +29,6 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def load(data: str, evaluate_on: str = "test"):
-    return written.load_captioned(CommonConfig(data=data, evaluate_on=evaluate_on, image_size=14), ALONE)
-
-
 # --- words and the text transformer
 
 
