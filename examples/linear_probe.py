@@ -72,8 +72,9 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
     view = partial(rt.VIEWS[config.augment], size=config.image_size)
 
     torch.manual_seed(config.seed)  # the same weights on every rank
-    encoder = rt.load_encoder(config.trained).requires_grad_(False)
-    classifier = nn.Linear(encoder.num_features, rt.count_classes(train))
+    encoder = rt.load_encoder(config.trained).requires_grad_(False).eval()
+    width = encoder(torch.zeros(1, 3, config.image_size, config.image_size)).shape[1]
+    classifier = nn.Linear(width, rt.count_classes(train))
     nn.init.normal_(classifier.weight, std=0.01), nn.init.zeros_(classifier.bias)
     net = nn.Sequential(OrderedDict(encoder=encoder, classifier=classifier)).eval()  # BN keeps its statistics
     net.to(run.device, memory_format=torch.channels_last)

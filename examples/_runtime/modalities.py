@@ -101,11 +101,6 @@ class Modalities(nn.Module):
         """How many features each encoder makes."""
         return [encoder.num_features for encoder in self.encoders.values()]
 
-    @property
-    def num_features(self) -> int:
-        """Of all of them together, as timm's models call it."""
-        return sum(self.widths)
-
     def views(
         self, images: Tensor, recipe: str, *, size: int, own: bool, generator: torch.Generator | None = None
     ) -> list[Tensor]:
