@@ -84,6 +84,7 @@ def test_every_stage_resumes_with_the_same_numbers(config: simclr_v2.Config, who
     assert set(tables[0]["0.5"]) == {"alone", "finetuned", "distilled"}
 
 
+@pytest.mark.slow
 def test_three_commands_are_one(config: simclr_v2.Config, whole: Path):
     train(config, stage="pretrain")
     assert json.loads((config.out / "summary.json").read_text())["table"] == {}

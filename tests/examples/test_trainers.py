@@ -49,10 +49,30 @@ def train(trainer: Trainer, out: Path, *flags: str) -> None:
 
 
 def train_in_two(trainer: Trainer, out: Path, *flags: str) -> None:
+    run_in_two(EXAMPLES / f"{trainer.name}.py", *flags_of(trainer, out), *flags)
+
+
+def run_in_two(script: Path, *arguments: str) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*torchrun, str(EXAMPLES / f"{trainer.name}.py"), *flags_of(trainer, out), *flags]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=110)
+    command = [*torchrun, str(script), *arguments]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def trained_in_two(tmp_path_factory: pytest.TempPathFactory, cifar: str) -> Path:
+    """A folder with a run of two processes of every trainer, an epoch each."""
+    out = tmp_path_factory.mktemp("two")
+    runs = [
+        (t.name, [*flags_of(t, out / folder_of(t)), "--data", cifar, "--epochs", "1", *t.invariant]) for t in TRAINERS
+    ]
+    (out / "runs.json").write_text(json.dumps(runs))
+    run_in_two(Path(__file__).with_name("train_each.py"), str(out / "runs.json"))
+    return out
+
+
+def folder_of(trainer: Trainer) -> str:
+    return f"{trainer.name}-{trainer.mode}"
 
 
 def numbers(out: Path) -> list[dict[str, Any]]:
@@ -73,10 +93,9 @@ def test_a_run_and_the_same_run_stopped_and_resumed(trainer: Trainer, tmp_path: 
 
 
 @every
-def test_two_processes(trainer: Trainer, tmp_path: Path, cifar: str) -> None:
+def test_two_processes(trainer: Trainer, trained_in_two: Path, tmp_path: Path, cifar: str) -> None:
     """They run, see all images, and agree with one process where nothing is each rank's own."""
-    train_in_two(trainer, tmp_path / "two", "--data", cifar, "--epochs", "1", *trainer.invariant)
-    losses = [r["loss"] for r in numbers(tmp_path / "two") if "loss" in r]
+    losses = [r["loss"] for r in numbers(trained_in_two / folder_of(trainer)) if "loss" in r]
     assert len(losses) == 5
     if trainer.invariant:
         train(trainer, tmp_path / "one", "--data", cifar, "--epochs", "1", *trainer.invariant)
