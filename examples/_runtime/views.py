@@ -31,6 +31,10 @@ from contrastive_ops import (
 )
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, for all data: BN follows at once
+CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)  # of the papers that train on CIFAR-10
+
+
+Triple = tuple[float, float, float]
 
 
 def digits_v2_view(images: Tensor, *, size: int, generator: torch.Generator | None = None) -> Tensor:
@@ -52,11 +56,6 @@ def digits_v1_view(images: Tensor, *, size: int, generator: torch.Generator | No
     x = color_jitter(x, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.5, generator=generator)
     x = random_invert(x, p=0.5, generator=generator)
     return normalize(x, mean=MEAN, std=STD)
-
-
-def normalised_simclr_view(images: Tensor, *, size: int, generator: torch.Generator | None = None) -> Tensor:
-    """SimCLR's recipe, normalised as the images of the evaluation are."""
-    return normalize(simclr_view(images, size=size, generator=generator), mean=MEAN, std=STD)
 
 
 def digits_crop_view(images: Tensor, *, size: int, generator: torch.Generator | None = None) -> Tensor:
@@ -92,6 +91,17 @@ def digits_grey_view(images: Tensor, *, size: int, generator: torch.Generator | 
     return normalize(x, mean=MEAN, std=STD)
 
 
+def normalised_alike(view: Callable[..., Tensor], *, mean: Triple, std: Triple) -> Callable[..., Tensor]:
+    """A recipe whose own normalisation, by mean and std, gives way to that of the images that are evaluated."""
+    factors = tuple(1 / value for value in std)
+    undo = {"mean": tuple(-m * f for m, f in zip(mean, factors, strict=True)), "std": factors}
+
+    def alike(images: Tensor, *, size: int, generator: torch.Generator | None = None) -> Tensor:
+        return normalize(normalize(view(images, size=size, generator=generator), **undo), mean=MEAN, std=STD)
+
+    return alike
+
+
 VIEWS: dict[str, Callable[..., Tensor]] = {  # by the names that `--views` takes
     "digits-grey": digits_grey_view,
     "square-crop": partial(square_crop_view, area=(49 / 64, 49 / 64)),  # 224 of the 256 pixels that are stored
@@ -100,11 +110,11 @@ VIEWS: dict[str, Callable[..., Tensor]] = {  # by the names that `--views` takes
     "digits-crop": digits_crop_view,
     "none": unchanged_view,
     "crop-flip": crop_flip_view,
-    "instdisc-cifar": instdisc_cifar_view,
-    "invaspread": invaspread_view,
+    "instdisc-cifar": normalised_alike(instdisc_cifar_view, mean=CIFAR_MEAN, std=CIFAR_STD),
+    "invaspread": normalised_alike(invaspread_view, mean=CIFAR_MEAN, std=CIFAR_STD),
     "moco-v1": moco_v1_view,
     "moco-v2": moco_v2_view,
-    "simclr": normalised_simclr_view,
+    "simclr": normalised_alike(simclr_view, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
 }
 
 
