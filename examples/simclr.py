@@ -6,7 +6,7 @@
     loss.backward(); update(f, g)
 
 "A Simple Framework for Contrastive Learning of Visual Representations", algorithm 1: negatives are the rows of all
-ranks, BN takes its statistics over all of them, and the head is dropped afterwards. Pixels are normalised, unlike there.
+ranks, BN takes its statistics over all of them, and the head is dropped afterwards. Pixels are normalised here.
 
     python examples/simclr.py                                           # the embedded digits, minutes on a CPU
     torchrun --nproc-per-node 2 examples/simclr.py

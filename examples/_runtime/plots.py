@@ -54,7 +54,7 @@ def draw_knn(axis: Axes, records: Sequence[dict[str, Any]]) -> None:
     steps, values = series(records, "knn")
     axis.plot(steps, [100 * v for v in values], color=BLUE, marker="o", markersize=3, label="kNN")
     if values:
-        axis.axhline(100 * values[0], color=ORANGE, linewidth=1, label=f"random encoder: {100 * values[0]:.1f}")
+        axis.axhline(100 * values[0], color=ORANGE, linewidth=1, label=f"before training: {100 * values[0]:.1f}")
     for i, name in enumerate(accuracies(next((r for r in reversed(records) if "epoch" in r), {}))):
         found, colour = series(records, name), f"C{2 + i}"  # other than kNN's blue and the orange beside it
         label = name.replace("_", " ")
