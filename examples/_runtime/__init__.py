@@ -1,6 +1,7 @@
-"""What every trainer stands on: ranks, flags, data, checkpoints, logs, evaluation, pictures; nothing of a method.
+"""What every trainer stands on: ranks, flags, data, checkpoints, logs, evaluation, pictures.
 
-Trainers say `import _runtime as rt`; the modules themselves import each other.
+Also the networks, memories and captions that would make a trainer too long to read. Trainers say `import _runtime as
+rt`; the modules themselves import each other.
 """
 
 from _runtime.begin import begin
