@@ -49,13 +49,13 @@ def train(trainer: Trainer, out: Path, *flags: str) -> None:
 
 
 def train_in_two(trainer: Trainer, out: Path, *flags: str) -> None:
-    run_in_two(EXAMPLES / f"{trainer.name}.py", *flags_of(trainer, out), *flags)
+    run_in_two(str(EXAMPLES / f"{trainer.name}.py"), *flags_of(trainer, out), *flags)
 
 
-def run_in_two(script: Path, *arguments: str) -> None:
+def run_in_two(*command: str) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*torchrun, str(script), *arguments]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=400)
+    root = EXAMPLES.parent
+    done = subprocess.run([*torchrun, *command], check=False, capture_output=True, text=True, timeout=400, cwd=root)
     assert done.returncode == 0, done.stderr
 
 
@@ -67,7 +67,7 @@ def trained_in_two(tmp_path_factory: pytest.TempPathFactory, cifar: str) -> Path
         (t.name, [*flags_of(t, out / folder_of(t)), "--data", cifar, "--epochs", "1", *t.invariant]) for t in TRAINERS
     ]
     (out / "runs.json").write_text(json.dumps(runs))
-    run_in_two(Path(__file__).with_name("train_each.py"), str(out / "runs.json"))
+    run_in_two("-m", "tests.examples.train_each", str(out / "runs.json"))
     return out
 
 

@@ -1,23 +1,22 @@
 """Trains with each command of a JSON file in the processes of one torchrun, whose start costs more than the steps.
 
-The file holds [name of the trainer, its arguments] of every run; the last argument of the script is its path.
+The file holds [name of the trainer, its arguments] of every run; the last argument is its path.
 """
 
 import importlib
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
-from conftest import EXAMPLES  # puts the examples on the path
-
-assert EXAMPLES.is_dir()
-
-from _runtime.config import CommonConfig, parse  # noqa: E402 (found only now)
-from _runtime.launch import Run, launch, seed_all  # noqa: E402
+from tests.examples.conftest import EXAMPLES  # noqa: F401 (puts the examples on the path)
 
 
-def train_each(run: Run, config: CommonConfig) -> None:
+def train_each(run: Any, config: Any) -> None:
     """One after the other; the first that fails ends all."""
+    from _runtime.config import parse
+    from _runtime.launch import seed_all
+
     for name, arguments in json.loads(Path(sys.argv[-1]).read_text()):
         trainer = importlib.import_module(name)
         own = parse(name, trainer.PRESETS, arguments)
@@ -26,4 +25,7 @@ def train_each(run: Run, config: CommonConfig) -> None:
 
 
 if __name__ == "__main__":
+    from _runtime.config import CommonConfig
+    from _runtime.launch import launch
+
     launch(train_each, CommonConfig(device="cpu"))
