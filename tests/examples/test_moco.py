@@ -110,7 +110,7 @@ def test_a_run_stopped_in_an_epoch_and_resumed_has_the_same_numbers(finished: Pa
     assert numbers(tmp_path) == numbers(finished)
 
 
-@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_run_killed_and_resumed_has_the_same_numbers(
     finished: Path, tmp_path: Path, cifar: str, stop: signal.Signals
 ):

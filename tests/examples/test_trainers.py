@@ -112,7 +112,7 @@ def test_two_processes_resume_with_the_same_numbers(trainer: Trainer, tmp_path: 
     assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
 
 
-@every
+@pytest.mark.parametrize("trainer", [t for t in TRAINERS if not t.mode], ids=lambda t: t.name)
 def test_the_papers_numbers_build_and_step_once(trainer: Trainer, tmp_path: Path) -> None:
     data = f"folder:{write_folder(tmp_path / 'images', 6)}"
     small = ("--data", data, "--batch-size", "4", "--max-steps", "1", "--image-size", "64", *trainer.paper)
