@@ -14,7 +14,7 @@ from _runtime.predictive import CONTEXT_FILE, load_context_features
 def encoder_of(folder: Path) -> str:
     """The `--encoder` of a run."""
     if not (folder / "config.json").exists():
-        raise FileNotFoundError(f"expected the folder of a run with config.json, got {folder}")
+        raise FileNotFoundError(f"--trained: expected the folder of a run with config.json, got {folder}")
     return str(json.loads((folder / "config.json").read_text())["encoder"])
 
 
@@ -24,7 +24,9 @@ def load_encoder(folder: Path) -> nn.Module:
 
     summary, weights = folder / "summary.json", folder / "encoder.safetensors"
     if not (summary.exists() and weights.exists()):
-        raise FileNotFoundError(f"expected a finished run with summary.json and {weights.name}, got {folder}")
+        raise FileNotFoundError(
+            f"--trained: expected a finished run, with summary.json and {weights.name}, got {folder}"
+        )
     if (folder / CONTEXT_FILE).exists():
         return load_context_features(folder)
     found = json.loads(summary.read_text())
