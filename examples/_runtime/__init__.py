@@ -30,8 +30,10 @@ from _runtime.norm import scale_only_norm, synchronise_norms
 from _runtime.optimise import (
     OPTIMIZERS,
     SCHEDULES,
+    apply,
     average,
     averaged_weights,
+    backward,
     create_optimizer,
     distribute,
     mixed_precision,
@@ -45,6 +47,7 @@ from _runtime.sources import Images, load_images
 from _runtime.stages import StudentConfig, after_stages, create_student, finish_student
 from _runtime.text import TextTransformer, WordTokenizer
 from _runtime.trained import encoder_of, load_encoder, load_weights
+from _runtime.view_pairs import VIEW_PAIRS, unchanged_pair
 from _runtime.views import VIEWS, digits_v1_view, digits_v2_view, plain_view, to_float, unchanged_view
 from _runtime.zero_shot import ZeroShot
 
@@ -52,6 +55,7 @@ __all__ = [
     "OPTIMIZERS",
     "SCHEDULES",
     "VIEWS",
+    "VIEW_PAIRS",
     "Checkpoints",
     "CommonConfig",
     "ContextFeatures",
@@ -65,6 +69,8 @@ __all__ = [
     "RunLog",
     "StudentConfig",
     "after_stages",
+    "apply",
+    "backward",
     "TextTransformer",
     "WordTokenizer",
     "ZeroShot",
@@ -116,6 +122,7 @@ __all__ = [
     "table_of_labels",
     "tile",
     "to_float",
+    "unchanged_pair",
     "unchanged_view",
     "update",
 ]

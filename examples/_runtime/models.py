@@ -6,6 +6,7 @@ own resnet18, hence `timm.create_model(name, **arguments, checkpoint_path="encod
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,11 @@ TINY: dict[str, Any] = {
 SPECS: dict[str, tuple[str, dict[str, Any]]] = {
     "tiny": ("resnet18", TINY),
     "micro": ("resnet18", {**TINY, "channels": [8, 16, 48, 48], "stem_width": 4}),  # a student: 35 thousand weights
+    # a ViT of 0.5 M weights for 32 pixels: 16 patches and a class token
+    "tiny-vit": (
+        "vit_tiny_patch16_224",
+        {"img_size": 32, "patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 3},
+    ),
     "tiny-gn": ("resnet18", {**TINY, "norm_layer": "groupnorm1"}),  # no image sees another, for CPC's patches
     # of pre-activation ResNet-101 the stem and three stages, with group norm: the arguments differ only in the depth
     "resnetv2-101-stage3": (
@@ -61,18 +67,28 @@ def timm_arguments(name: str) -> dict[str, Any]:
     return {"model_name": timm_name, "num_classes": 0, **arguments}
 
 
-def create_encoder(name: str, *, norm_splits: int = 1, in_chans: int = 3, compiled: bool = False) -> nn.Module:
+def create_encoder(
+    name: str,
+    *,
+    norm_splits: int = 1,
+    in_chans: int = 3,
+    compiled: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> nn.Module:
     """A timm model that returns pooled features, of width `encoder.num_features`.
 
     norm_splits above 1 gives each of so many parts of the batch its own BN statistics, as on so many devices;
-    in_chans is the number of channels of its images.
+    in_chans is the number of channels of its images; options are further arguments of timm's that leave the names
+    and shapes of its weights as they are.
     """
     import timm
 
-    arguments = timm_arguments(name) | ({"in_chans": in_chans} if in_chans != 3 else {})
+    arguments = timm_arguments(name) | ({"in_chans": in_chans} if in_chans != 3 else {}) | dict(options or {})
     if not timm.is_model(arguments["model_name"]):
         close = ", ".join(timm.list_models(f"*{name[:6]}*")[:5])
-        raise ValueError(f"--encoder: expected tiny, micro or a timm model, got {name!r}; similar: {close or 'none'}")
+        raise ValueError(
+            f"--encoder: expected tiny, tiny-vit, micro or a timm model, got {name!r}; similar: {close or 'none'}"
+        )
     if norm_splits > 1:
         arguments["norm_layer"] = partial(SplitBatchNorm2d, num_splits=norm_splits)
     encoder = timm.create_model(**arguments)

@@ -43,14 +43,46 @@ def mixed_precision(precision: str, device: torch.device) -> tuple[torch.autocas
     return context, torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
 
-def create_optimizer(name: str, net: nn.Module, *, lr: float, weight_decay: float) -> Optimizer:
+def create_optimizer(
+    name: str, net: nn.Module, *, lr: float, weight_decay: float, decay_all: bool = False
+) -> Optimizer:
     """timm's optimiser of that name (sgd, adamw, lars, lamb), with momentum 0.9 where it has one.
 
-    Biases and the parameters of norms get no weight decay, and no adapted rate from LARS.
+    Unless decay_all is set, biases and the parameters of norms get no weight decay, and no adapted rate from LARS.
     """
     from timm.optim import create_optimizer_v2
 
-    return create_optimizer_v2(net, opt=name, lr=lr, weight_decay=weight_decay, momentum=0.9)
+    exclude = not decay_all
+    return create_optimizer_v2(
+        net, opt=name, lr=lr, weight_decay=weight_decay, momentum=0.9, filter_bias_and_bn=exclude
+    )
+
+
+def backward(loss: Tensor, optimizer: Optimizer, scaler: torch.amp.GradScaler) -> None:
+    """Gradients of `loss`, unscaled: there to be looked at, clipped, or set to None."""
+    optimizer.zero_grad(set_to_none=True)
+    scaler.scale(loss).backward()
+    scaler.unscale_(optimizer)
+
+
+def apply(
+    optimizer: Optimizer,
+    scaler: torch.amp.GradScaler,
+    *,
+    lr: float,
+    averaged: ExponentialMovingAverage | None = None,
+) -> None:
+    """One step of the optimiser along the gradients, and of the averaged weights, if there are any.
+
+    A group of parameters with `constant_lr=True` keeps the rate it was made with.
+    """
+    for group in optimizer.param_groups:
+        if not group.get("constant_lr"):
+            group["lr"] = lr
+    scaler.step(optimizer)
+    scaler.update()
+    if averaged:
+        averaged.update()
 
 
 def update(
@@ -61,19 +93,9 @@ def update(
     lr: float,
     averaged: ExponentialMovingAverage | None = None,
 ) -> None:
-    """Gradients of `loss`, one step of the optimiser along them, and of the averaged weights, if there are any.
-
-    The gradients stay, unscaled, to be looked at.
-    """
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    optimizer.zero_grad(set_to_none=True)
-    scaler.scale(loss).backward()
-    scaler.unscale_(optimizer)
-    scaler.step(optimizer)
-    scaler.update()
-    if averaged:
-        averaged.update()
+    """Gradients of `loss` and one step along them. The gradients stay, unscaled, to be looked at."""
+    backward(loss, optimizer, scaler)
+    apply(optimizer, scaler, lr=lr, averaged=averaged)
 
 
 def step_schedule(

@@ -1,0 +1,79 @@
+"""Recipes that make two views of each image at once: BYOL's and MoCo v3's, whose two views differ in kind.
+
+Every recipe takes float images (B, 3, H, W) in [0, 1] and returns two normalised views (B, 3, size, size).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from _runtime.views import MEAN, STD, VIEWS, plain_view
+from contrastive_ops import (
+    byol_views,
+    color_jitter,
+    gaussian_blur,
+    moco_v3_views,
+    normalize,
+    random_grayscale,
+    random_invert,
+    random_resized_crop,
+    random_rotation,
+    random_solarize,
+)
+
+Pair = tuple[Tensor, Tensor]
+BLUR_AND_SOLARIZE = ((1.0, 0.0), (0.1, 0.2))  # probabilities in the first view and in the second: BYOL's
+
+
+def digits_pair(images: Tensor, *, size: int, generator: torch.Generator | None = None) -> Pair:
+    """BYOL's pair for the digits: crop, rotation, jitter, grey; first always blurred, second solarised at times.
+
+    Digits keep to their crop and hand, as in `digits_v2_view`, and colours are inverted half the time.
+    """
+    first, second = (
+        distort_digits(images, size=size, blur=blur, solarize=solarize, generator=generator)
+        for blur, solarize in BLUR_AND_SOLARIZE
+    )
+    return first, second
+
+
+def distort_digits(
+    images: Tensor, *, size: int, blur: float, solarize: float, generator: torch.Generator | None
+) -> Tensor:
+    """One view, with these probabilities of blur and solarisation."""
+    x = random_resized_crop(images, size=size, scale=(0.5, 1.0), generator=generator)
+    x = random_rotation(x, degrees=15, generator=generator)
+    x = color_jitter(x, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.5, p=0.8, generator=generator)
+    x = random_grayscale(x, p=0.5, generator=generator)
+    x = gaussian_blur(x, sigma=(0.1, 1.0), p=blur, generator=generator)
+    x = random_solarize(x, threshold=0.5, p=solarize, generator=generator)
+    x = random_invert(x, p=0.5, generator=generator)
+    return normalize(x, mean=MEAN, std=STD)
+
+
+def alike_pair(
+    view: Callable[..., Tensor], images: Tensor, *, size: int, generator: torch.Generator | None = None
+) -> Pair:
+    """Two views of one kind."""
+    return view(images, size=size, generator=generator), view(images, size=size, generator=generator)
+
+
+def unchanged_pair(images: Tensor, *, size: int, generator: torch.Generator | None = None) -> Pair:
+    """No augmentation, and the right and left sides of one view exchanged so that the two differ: a control."""
+    plain = plain_view(images, size=size)
+    return plain, plain.flip(-1)
+
+
+VIEW_PAIRS: dict[str, Callable[..., Pair]] = {  # by the names that `--views` takes
+    "digits": digits_pair,
+    "digits-v2": partial(alike_pair, VIEWS["digits-v2"]),
+    "none": unchanged_pair,
+    "byol": byol_views,
+    "moco-v2": partial(alike_pair, VIEWS["moco-v2"]),
+    "moco-v3": partial(moco_v3_views, scale=(0.2, 1.0)),
+    "moco-v3-vit": moco_v3_views,
+}
