@@ -43,6 +43,7 @@ from _runtime.pairs import Pairs
 from _runtime.plots import save_views
 from _runtime.predictive import ContextFeatures, create_context_features, encoder_for, finish_context
 from _runtime.results import finish
+from _runtime.siamese import cosine_of_trained, simsiam_heads
 from _runtime.sources import Images, load_images
 from _runtime.stages import StudentConfig, after_stages, create_student, finish_student
 from _runtime.text import TextTransformer, WordTokenizer
@@ -77,6 +78,7 @@ __all__ = [
     "average",
     "averaged_weights",
     "begin",
+    "cosine_of_trained",
     "count_classes",
     "create_context_features",
     "chance_of_pairs",
@@ -115,6 +117,7 @@ __all__ = [
     "save_views",
     "scale_only_norm",
     "seeded_generator",
+    "simsiam_heads",
     "stage_results",
     "start_folder",
     "steps_per_epoch",

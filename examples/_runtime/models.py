@@ -52,6 +52,7 @@ SPECS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     # the papers used torchvision's, whose residual branches do not start at zero
     "resnet50": ("resnet50", {"zero_init_last": False}),
+    "resnet50-zero": ("resnet50", {"zero_init_last": True}),  # SimSiam's and MoCo v3's do
     "sk-resnet50": selective_kernel_resnet([3, 4, 6, 3], width=1),
     "sk-resnet50x2": selective_kernel_resnet([3, 4, 6, 3], width=2),
     "sk-resnet152x3": selective_kernel_resnet([3, 8, 36, 3], width=3),

@@ -45,6 +45,9 @@ TRAINERS = (
         invariant=("--views", "none"),
     ),
     Trainer("clip", paper=("--text-layers", "1", "--text-width", "64"), invariant=("--views", "none")),
+    Trainer("byol", paper=("--hidden-dim", "64"), invariant=("--views", "none")),
+    Trainer("simsiam", paper=("--hidden-dim", "64", "--dim", "64"), invariant=("--views", "none")),
+    Trainer("simsiam", ("--alternation", "3", "--norms", "all"), mode="alternation", invariant=("--views", "none")),
     Trainer("cmc", invariant=("--views", "none")),
     Trainer("cmc", ("--loss", "nce", "--noise", "16", "--graph", "core"), mode="nce", paper=("--noise", "16")),
 )
