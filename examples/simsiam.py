@@ -11,7 +11,7 @@ at a time. The switches are the ablations of its sections 4 and 5; where one col
     python examples/simsiam.py                                          # the embedded digits, minutes on a CPU
     torchrun --nproc-per-node 2 examples/simsiam.py
     torchrun --nproc-per-node 8 examples/simsiam.py --preset paper --data folder:/path/to/imagenet
-    python examples/simsiam.py --no-stop-gradient                        # or --predictor none: controls; see what the log says
+    python examples/simsiam.py --no-stop-gradient                       # or --predictor none: controls that collapse
 """
 
 from __future__ import annotations
