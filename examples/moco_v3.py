@@ -38,7 +38,7 @@ class Config(rt.CommonConfig):
     epochs: int = 35  # passes over the training images
     batch_size: int = 128  # images a step, over all ranks together
     lr: float = 2e-3  # the peak learning rate
-    views: Literal["digits", "digits-v2", "moco-v3", "moco-v3-vit", "none"] = "digits-v2"  # the recipe of augmentation
+    views: Literal["digits-v2", "digits-strong", "moco-v3", "moco-v3-vit", "none"] = "digits-v2"  # the augmentation
     patch_embed: Literal["learned", "frozen"] = "learned"  # the patch projection of a ViT, trained or left at random
     dim: int = 128  # width of queries and keys
     hidden_dim: int = 256  # width inside projector and predictor
@@ -55,7 +55,8 @@ VIT = replace(
 )  # fmt: skip
 PAPER_VIT = replace(
     VIT, data="folder:imagenet", views="moco-v3-vit", encoder="vit-small-12-heads", image_size=224, epochs=300,
-    batch_size=4096, lr=2.4e-3, dim=256, hidden_dim=4096, weight_decay=0.1, warmup=40 / 300, workers=16,
+    batch_size=4096, lr=2.4e-3, dim=256, hidden_dim=4096, temperature=0.2, weight_decay=0.1, warmup=40 / 300,
+    workers=16,
 )  # fmt: skip
 PAPER_RESNET50 = replace(
     DIGITS, data="folder:imagenet", views="moco-v3", encoder="resnet50-zero-init", image_size=224, epochs=100, lr=9.6,
