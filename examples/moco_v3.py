@@ -51,7 +51,7 @@ class Config(rt.CommonConfig):
 
 DIGITS = Config()
 VIT = replace(
-    DIGITS, encoder="tiny-vit", patch_embed="frozen",
+    DIGITS, encoder="tiny-vit-patch4", patch_embed="frozen", views="digits-strong", epochs=80, batch_size=64,
 )  # fmt: skip
 PAPER_VIT = replace(
     VIT, data="folder:imagenet", views="moco-v3-vit", encoder="vit-small-12-heads", image_size=224, epochs=300,

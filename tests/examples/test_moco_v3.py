@@ -111,6 +111,17 @@ def test_the_first_layer_is_the_first_that_is_trained() -> None:
     assert first_and_last_layer(resnet)[0] is resnet.conv1[0]
 
 
+def test_the_papers_numbers_do_not_follow_the_digits() -> None:
+    """Rates are given per 256 images there, warm-ups in epochs."""
+    vit, resnet = moco_v3.PAPER_VIT, moco_v3.PAPER_RESNET50
+    assert (vit.optimizer, vit.lr, vit.weight_decay) == ("adamw", pytest.approx(1.5e-4 * 4096 / 256), 0.1)
+    assert (vit.temperature, vit.momentum, vit.warmup * vit.epochs) == (0.2, 0.99, pytest.approx(40))
+    assert (resnet.optimizer, resnet.lr, resnet.weight_decay) == ("lars", pytest.approx(0.6 * 4096 / 256), 1e-6)
+    assert (resnet.temperature, resnet.momentum, resnet.warmup * resnet.epochs) == (1.0, 0.99, pytest.approx(10))
+    for config in (vit, resnet):
+        assert (config.batch_size, config.hidden_dim, config.dim, config.image_size) == (4096, 4096, 256, 224)
+
+
 def test_the_papers_small_vit_has_12_heads() -> None:
     with torch.device("meta"):
         encoder = timm.create_model(**timm_arguments(moco_v3.PAPER_VIT.encoder))
