@@ -19,7 +19,10 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-TRAINERS = ("moco", "simclr", "invaspread", "instdisc", "cpc", "cmc", "clip", "crd", "simclr_v2", "byol", "simsiam")
+TRAINERS = (
+    *("moco", "simclr", "invaspread", "instdisc", "cpc", "cmc", "clip", "crd", "simclr_v2"),
+    *("swav", "byol", "simsiam", "moco_v3", "dino"),
+)
 OTHERS = (  # accuracies that some trainers measure besides
     *("zero_shot", "teacher", "alone", "student", "knn_l", "knn_ab", "knn_gradient"),
     *(f"{stage} {part} %" for part in (1, 10) for stage in ("alone", "finetuned", "distilled")),

@@ -57,7 +57,7 @@ class Config(rt.CommonConfig):
 
 DIGITS = Config()
 PAPER = replace(
-    DIGITS, data="folder:imagenet", views="moco-v2", encoder="resnet50-zero", image_size=224, epochs=100,
+    DIGITS, data="folder:imagenet", views="moco-v2", encoder="resnet50-zero-init", image_size=224, epochs=100,
     batch_size=512, lr=0.1, dim=2048, hidden_dim=2048, bottleneck_dim=512, weight_decay=1e-4, workers=16,
 )  # fmt: skip
 DISTANCES = {"cosine": co.stop_grad_cosine, "cross-entropy": co.stop_grad_cross_entropy}

@@ -25,7 +25,7 @@ from _runtime.labels import (
 from _runtime.launch import Run, launch
 from _runtime.log import RunLog, start_folder
 from _runtime.modalities import Modalities, create_modalities, finish_modalities
-from _runtime.models import create_encoder, health, save_encoder
+from _runtime.models import create_encoder, first_and_last_layer, health, save_encoder
 from _runtime.norm import scale_only_norm, synchronise_norms
 from _runtime.optimise import (
     OPTIMIZERS,
@@ -50,6 +50,7 @@ from _runtime.text import TextTransformer, WordTokenizer
 from _runtime.trained import encoder_of, load_encoder, load_weights
 from _runtime.view_pairs import VIEW_PAIRS, unchanged_pair
 from _runtime.views import VIEWS, digits_v1_view, digits_v2_view, plain_view, to_float, unchanged_view
+from _runtime.vit import create_moco_encoder, is_vit
 from _runtime.zero_shot import ZeroShot
 
 __all__ = [
@@ -84,6 +85,7 @@ __all__ = [
     "chance_of_pairs",
     "create_encoder",
     "create_modalities",
+    "create_moco_encoder",
     "create_optimizer",
     "create_student",
     "digits_v1_view",
@@ -95,11 +97,13 @@ __all__ = [
     "finish_context",
     "finish_modalities",
     "finish_student",
+    "first_and_last_layer",
     "global_batches",
     "grey_digits_view",
     "grey_patches_view",
     "grey_view",
     "health",
+    "is_vit",
     "label_loss",
     "labelled_subset",
     "labels_of",

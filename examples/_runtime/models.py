@@ -44,6 +44,14 @@ SPECS: dict[str, tuple[str, dict[str, Any]]] = {
         "vit_tiny_patch16_224",
         {"img_size": 32, "patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 3},
     ),
+    # one of 0.2 M weights; its 64 patches are small enough to tell strokes, and their mean learns faster than a token
+    "tiny-vit-patch4": (
+        "vit_tiny_patch16_224",
+        {
+            **{"img_size": 32, "patch_size": 4, "embed_dim": 64, "depth": 3, "num_heads": 4},
+            **{"class_token": False, "global_pool": "avg"},
+        },
+    ),
     "tiny-gn": ("resnet18", {**TINY, "norm_layer": "groupnorm1"}),  # no image sees another, for CPC's patches
     # of pre-activation ResNet-101 the stem and three stages, with group norm: the arguments differ only in the depth
     "resnetv2-101-stage3": (
@@ -52,7 +60,8 @@ SPECS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     # the papers used torchvision's, whose residual branches do not start at zero
     "resnet50": ("resnet50", {"zero_init_last": False}),
-    "resnet50-zero": ("resnet50", {"zero_init_last": True}),  # SimSiam's and MoCo v3's do
+    "resnet50-zero-init": ("resnet50", {"zero_init_last": True}),  # SimSiam's and MoCo v3's
+    "vit-small-12-heads": ("vit_small_patch16_224", {"num_heads": 12}),  # MoCo v3's; DeiT's has 6
     "sk-resnet50": selective_kernel_resnet([3, 4, 6, 3], width=1),
     "sk-resnet50x2": selective_kernel_resnet([3, 4, 6, 3], width=2),
     "sk-resnet152x3": selective_kernel_resnet([3, 8, 36, 3], width=3),
@@ -108,11 +117,18 @@ def save_encoder(encoder: nn.Module, path: Path) -> None:
     unfinished.replace(path)
 
 
+def first_and_last_layer(net: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """The first and the last layer that is trained; a norm is none. A frozen one has no gradient to look at."""
+    weights = ((layer, getattr(layer, "weight", None)) for layer in net.modules())
+    layers = [m for m, w in weights if isinstance(w, Tensor) and w.ndim > 1 and w.requires_grad]
+    return layers[0], layers[-1]
+
+
 def health(net: nn.Module, embedding: Tensor) -> dict[str, Tensor]:
     """Signs of life of a step: spread of the embedding, largest gradients of the first and of the last layer."""
-    layers = [m for m in net.modules() if isinstance(getattr(m, "weight", None), Tensor) and m.weight.ndim > 1]
+    first, last = first_and_last_layer(net)
     return {
         "feature_std": feature_std(embedding),
-        "gradient_first": gradient_infinity_norm(layers[0]),
-        "gradient_last": gradient_infinity_norm(layers[-1]),
+        "gradient_first": gradient_infinity_norm(first),
+        "gradient_last": gradient_infinity_norm(last),
     }

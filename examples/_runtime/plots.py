@@ -77,6 +77,7 @@ def draw_gradients(axis: Axes, records: Sequence[dict[str, Any]]) -> None:
         ("gradient_last", "last layer", ORANGE),
     ):
         steps, values = series(records, name)
+        axis.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)  # a spike is a step or two: no mean shows it
         axis.plot(steps, smoothed(values, len(values) // 100), color=colour, linewidth=1.2, label=label)
         if any(value > 0 for value in values):
             axis.set_yscale("log")

@@ -14,7 +14,7 @@ from _runtime.evaluate import Evaluation, knn_accuracy, linear_accuracy
 from _runtime.log import RunLog, write_json
 from _runtime.models import save_encoder, timm_arguments
 from _runtime.plots import save_curves
-from contrastive_ops import CollapseMonitor
+from contrastive_ops import CollapseMonitor, GradientSpikeMonitor
 
 LAST_STEPS = 100  # over which the last loss is averaged
 
@@ -27,16 +27,18 @@ def finish(
     monitor: CollapseMonitor,
     *,
     measured: Mapping[str, Any] | None = None,
+    spikes: GradientSpikeMonitor | None = None,
 ) -> None:
     """Evaluates the encoder for the last time and writes the results; called on every rank.
 
-    measured is what else the trainer found, for summary.json.
+    measured is what else the trainer found, for summary.json; spikes adds its sentences to the warnings.
     """
     gallery, queries = evaluation.encode(encoder)
     if log.run.is_main:
         results = {"knn": knn_accuracy(gallery, queries), "linear": linear_accuracy(gallery, queries)}
         save_encoder(encoder, log.folder / "encoder.safetensors")
-        summary = summarise(method, {**results, **(measured or {})}, log) | {"warnings": monitor.report()}
+        warnings = monitor.report() + (spikes.report() if spikes else [])
+        summary = summarise(method, {**results, **(measured or {})}, log) | {"warnings": warnings}
         write_json(log.folder / "summary.json", summary)
         title = f"{method}, preset {log.config.preset}"
         save_curves(log.folder, title=title, dim=monitor.dim, chance=monitor.chance_loss)

@@ -55,6 +55,17 @@ def distort_digits(
     return normalize(x, mean=MEAN, std=STD)
 
 
+def digits_strong_view(images: Tensor, *, size: int, generator: torch.Generator | None = None) -> Tensor:
+    """For ViTs, which find an image by its two colours and their contrast as long as a view leaves any of them."""
+    x = random_resized_crop(images, size=size, scale=(0.5, 1.0), generator=generator)
+    x = random_rotation(x, degrees=15, generator=generator)
+    x = color_jitter(x, brightness=0.6, contrast=0.8, saturation=0.8, hue=0.5, generator=generator)
+    x = random_grayscale(x, p=0.8, generator=generator)
+    x = gaussian_blur(x, sigma=(0.1, 1.0), p=0.3, generator=generator)
+    x = random_invert(x, p=0.5, generator=generator)
+    return normalize(x, mean=MEAN, std=STD)
+
+
 def alike_pair(
     view: Callable[..., Tensor], images: Tensor, *, size: int, generator: torch.Generator | None = None
 ) -> Pair:
@@ -71,6 +82,7 @@ def unchanged_pair(images: Tensor, *, size: int, generator: torch.Generator | No
 VIEW_PAIRS: dict[str, Callable[..., Pair]] = {  # by the names that `--views` takes
     "digits": digits_pair,
     "digits-v2": partial(alike_pair, VIEWS["digits-v2"]),
+    "digits-strong": partial(alike_pair, digits_strong_view),
     "none": unchanged_pair,
     "byol": byol_views,
     "moco-v2": partial(alike_pair, VIEWS["moco-v2"]),

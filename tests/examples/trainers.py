@@ -24,6 +24,8 @@ SHORT_STAGES = (
 )
 TRAINERS = (
     Trainer("moco", ("--queue-size", "64"), paper=("--queue-size", "64", "--bn-splits", "1")),
+    Trainer("moco_v3", invariant=("--views", "none"), paper=("--image-size", "224", "--hidden-dim", "64")),
+    Trainer("moco_v3", ("--preset", "vit"), mode="vit", invariant=("--views", "none")),
     Trainer("simclr", invariant=("--views", "none")),
     Trainer("invaspread"),
     Trainer("instdisc", ("--noise", "16"), paper=("--noise", "16")),
