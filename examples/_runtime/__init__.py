@@ -42,6 +42,7 @@ from _runtime.optimise import (
 from _runtime.pairs import Pairs
 from _runtime.plots import save_views
 from _runtime.predictive import ContextFeatures, create_context_features, encoder_for, finish_context
+from _runtime.prototypes import PrototypeNetwork, RankQueues
 from _runtime.results import finish
 from _runtime.sources import Images, load_images
 from _runtime.stages import StudentConfig, after_stages, create_student, finish_student
@@ -67,6 +68,8 @@ __all__ = [
     "Images",
     "Modalities",
     "Pairs",
+    "PrototypeNetwork",
+    "RankQueues",
     "Run",
     "RunLog",
     "StudentConfig",

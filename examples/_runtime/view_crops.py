@@ -31,7 +31,7 @@ def digits_crops(
     for size, count, scale in zip(sizes, counts, scales, strict=True):
         if count:
             x = digits_v2_view(images.repeat(count, 1, 1, 1), size=size, scale=scale, generator=generator)
-            views.extend(x.chunk(count) if len(images) else [x] * count)
+            views.extend(x.tensor_split(count))
     return views
 
 

@@ -46,5 +46,7 @@ TRAINERS = (
     ),
     Trainer("clip", paper=("--text-layers", "1", "--text-width", "64"), invariant=("--views", "none")),
     Trainer("cmc", invariant=("--views", "none")),
+    Trainer("swav", paper=("--crops", "2", "1", "--prototypes", "64"), invariant=("--views", "none")),
+    Trainer("swav", ("--queue-size", "24", "--queue-epoch", "0"), mode="queue", invariant=("--views", "none")),
     Trainer("cmc", ("--loss", "nce", "--noise", "16", "--graph", "core"), mode="nce", paper=("--noise", "16")),
 )
