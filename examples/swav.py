@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Literal
 
 import _runtime as rt
@@ -69,7 +68,7 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
     folder = rt.start_folder(config, run)
     train, test = rt.load_images(config, run)
     evaluation = rt.Evaluation(train, test, config, run)
-    view = partial(rt.CROPS[config.views], sizes=(config.image_size, config.small_size), counts=config.crops)
+    view = rt.crops_of(config.views, sizes=(config.image_size, config.small_size), counts=config.crops)
 
     torch.manual_seed(config.seed)  # the same weights on every rank
     encoder = rt.create_encoder(config.encoder, compiled=config.compile)

@@ -48,7 +48,7 @@ from _runtime.sources import Images, load_images
 from _runtime.stages import StudentConfig, after_stages, create_student, finish_student
 from _runtime.text import TextTransformer, WordTokenizer
 from _runtime.trained import encoder_of, load_encoder, load_weights
-from _runtime.view_crops import CROPS
+from _runtime.view_crops import CROPS, crops_of
 from _runtime.view_pairs import VIEW_PAIRS, unchanged_pair
 from _runtime.views import VIEWS, digits_v1_view, digits_v2_view, plain_view, to_float, unchanged_view
 from _runtime.zero_shot import ZeroShot
@@ -89,6 +89,7 @@ __all__ = [
     "create_modalities",
     "create_optimizer",
     "create_student",
+    "crops_of",
     "digits_v1_view",
     "digits_v2_view",
     "distribute",

@@ -7,6 +7,7 @@ of side sizes[0], then counts[1] of side sizes[1].
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -57,3 +58,10 @@ CROPS: dict[str, Callable[..., list[Tensor]]] = {  # by the names that `--views`
     "none": unchanged_crops,
     "swav": swav_crops,
 }
+
+
+def crops_of(name: str, *, sizes: tuple[int, int], counts: tuple[int, int]) -> Callable[..., list[Tensor]]:
+    """The recipe of that name, for so many crops of these sizes."""
+    if counts[0] < 1 or counts[1] < 0 or sum(counts) < 2:
+        raise ValueError(f"--crops: expected at least one large crop, and two in all, got {counts[0]} {counts[1]}")
+    return partial(CROPS[name], sizes=sizes, counts=counts)
