@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-TRAINERS = ("moco", "simclr", "invaspread", "instdisc", "cpc", "cmc", "clip", "crd", "simclr_v2", "swav")
+TRAINERS = ("moco", "simclr", "invaspread", "instdisc", "cpc", "cmc", "clip", "crd", "simclr_v2", "swav", "dino")
 OTHERS = (  # accuracies that some trainers measure besides
     *("zero_shot", "teacher", "alone", "student", "knn_l", "knn_ab", "knn_gradient"),
     *(f"{stage} {part} %" for part in (1, 10) for stage in ("alone", "finetuned", "distilled")),

@@ -9,6 +9,7 @@ from _runtime.captions import load_captioned
 from _runtime.checkpoint import Checkpoints, seeded_generator
 from _runtime.classifier import load_classifier
 from _runtime.config import CommonConfig, parse
+from _runtime.crop_encoders import CropNetwork, create_crop_encoder, teacher_of
 from _runtime.cross_banks import CrossBanks, chance_of_pairs
 from _runtime.data import global_batches, steps_per_epoch
 from _runtime.evaluate import Evaluation
@@ -25,7 +26,7 @@ from _runtime.labels import (
 from _runtime.launch import Run, launch
 from _runtime.log import RunLog, start_folder
 from _runtime.modalities import Modalities, create_modalities, finish_modalities
-from _runtime.models import create_encoder, health, save_encoder
+from _runtime.models import create_encoder, health, save_encoder, teacher_health
 from _runtime.norm import scale_only_norm, synchronise_norms
 from _runtime.optimise import (
     OPTIMIZERS,
@@ -34,8 +35,10 @@ from _runtime.optimise import (
     average,
     averaged_weights,
     backward,
+    clip_each,
     create_optimizer,
     distribute,
+    linear_rise,
     mixed_precision,
     update,
 )
@@ -62,6 +65,7 @@ __all__ = [
     "Checkpoints",
     "CommonConfig",
     "ContextFeatures",
+    "CropNetwork",
     "Cut",
     "CrossBanks",
     "Evaluation",
@@ -82,9 +86,11 @@ __all__ = [
     "average",
     "averaged_weights",
     "begin",
+    "clip_each",
     "count_classes",
     "create_context_features",
     "chance_of_pairs",
+    "create_crop_encoder",
     "create_encoder",
     "create_modalities",
     "create_optimizer",
@@ -108,6 +114,7 @@ __all__ = [
     "labelled_subset",
     "labels_of",
     "launch",
+    "linear_rise",
     "load_classifier",
     "load_encoder",
     "load_captioned",
@@ -126,6 +133,8 @@ __all__ = [
     "steps_per_epoch",
     "synchronise_norms",
     "table_of_labels",
+    "teacher_health",
+    "teacher_of",
     "tile",
     "to_float",
     "unchanged_pair",

@@ -12,11 +12,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from _runtime.view_pairs import BLUR_AND_SOLARIZE, distort_digits
 from _runtime.views import STD, digits_v2_view, plain_view
-from contrastive_ops import normalize, swav_views
+from contrastive_ops import dino_views, normalize, swav_views
 
 DIGITS_SCALES = ((0.5, 1.0), (0.3, 0.6))  # shares of the area: a small crop still holds most of most digits
 SWAV_STD = (0.228, 0.224, 0.225)
+LOCAL_BLUR = 0.5  # of DINO's small crops, which are never solarised
 
 
 def digits_crops(
@@ -33,6 +35,24 @@ def digits_crops(
         if count:
             x = digits_v2_view(images.repeat(count, 1, 1, 1), size=size, scale=scale, generator=generator)
             views.extend(x.tensor_split(count))
+    return views
+
+
+def digits_dino_crops(
+    images: Tensor, *, sizes: Sequence[int], counts: Sequence[int], generator: torch.Generator | None = None
+) -> list[Tensor]:
+    """DINO's crops for the digits: the two large ones differ in kind as BYOL's pair does; small ones are alike."""
+    (size, small), (large, count) = sizes, counts
+    if large != len(BLUR_AND_SOLARIZE):
+        raise ValueError(f"--crops: expected 2 large ones, which differ in kind, got {large}")
+    views = [
+        distort_digits(images, size=size, blur=blur, solarize=solarize, scale=DIGITS_SCALES[0], generator=generator)
+        for blur, solarize in BLUR_AND_SOLARIZE
+    ]
+    if count:
+        many, scale = images.repeat(count, 1, 1, 1), DIGITS_SCALES[1]
+        x = distort_digits(many, size=small, blur=LOCAL_BLUR, solarize=0.0, scale=scale, generator=generator)
+        views.extend(x.tensor_split(count))
     return views
 
 
@@ -55,8 +75,11 @@ def swav_crops(
 
 CROPS: dict[str, Callable[..., list[Tensor]]] = {  # by the names that `--views` takes
     "digits": digits_crops,
+    "digits-dino": digits_dino_crops,
     "none": unchanged_crops,
     "swav": swav_crops,
+    "dino": dino_views,
+    "dino-resnet": partial(dino_views, scales=((0.14, 1.0), (0.05, 0.14))),
 }
 
 
