@@ -19,6 +19,8 @@ from contrastive_ops import dino_views, normalize, swav_views
 DIGITS_SCALES = ((0.5, 1.0), (0.3, 0.6))  # shares of the area: a small crop still holds most of most digits
 SWAV_STD = (0.228, 0.224, 0.225)
 LOCAL_BLUR = 0.5  # of DINO's small crops, which are never solarised
+DINO_SCALES = ((0.6, 1.0), (0.4, 0.8))
+DINO_COLOURS = {"grey": 0.8, "invert": 0.0}
 
 
 def digits_crops(
@@ -46,12 +48,16 @@ def digits_dino_crops(
     if large != len(BLUR_AND_SOLARIZE):
         raise ValueError(f"--crops: expected 2 large ones, which differ in kind, got {large}")
     views = [
-        distort_digits(images, size=size, blur=blur, solarize=solarize, scale=DIGITS_SCALES[0], generator=generator)
+        distort_digits(
+            images, size=size, blur=blur, solarize=solarize, scale=DINO_SCALES[0], generator=generator, **DINO_COLOURS
+        )
         for blur, solarize in BLUR_AND_SOLARIZE
     ]
     if count:
-        many, scale = images.repeat(count, 1, 1, 1), DIGITS_SCALES[1]
-        x = distort_digits(many, size=small, blur=LOCAL_BLUR, solarize=0.0, scale=scale, generator=generator)
+        many, scale = images.repeat(count, 1, 1, 1), DINO_SCALES[1]
+        x = distort_digits(
+            many, size=small, blur=LOCAL_BLUR, solarize=0.0, scale=scale, generator=generator, **DINO_COLOURS
+        )
         views.extend(x.tensor_split(count))
     return views
 

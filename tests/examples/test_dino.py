@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,18 @@ def test_attention_is_that_of_timms_own_computation():
     assert found.shape == (2, 3, 4, 4)
     torch.testing.assert_close(found.flatten(2), seen[0][:, :, 0, 1:])
     assert len(layer._forward_pre_hooks) == 0
+
+
+def test_timm_loads_the_teachers_vit(config: dino.Config):
+    vit = {"encoder": "tiny-vit", "views": "none", "epochs": 1}
+    launch(dino.main, dataclasses.replace(config, **vit))
+    summary = json.loads((config.out / "summary.json").read_text())
+    encoder = timm.create_model(**summary["timm"], checkpoint_path=str(config.out / "encoder.safetensors"))
+    teacher = create_encoder("tiny-vit")
+    state = {k.removeprefix("encoder."): v for k, v in saved(config)["teacher"].items() if k.startswith("encoder.")}
+    teacher.load_state_dict(state)
+    torch.testing.assert_close(encoder(images(2, 32)), teacher(images(2, 32)), rtol=0, atol=0)
+    assert (config.out / "attention.png").exists()
 
 
 def test_only_the_second_large_crop_is_solarised():
