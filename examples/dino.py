@@ -13,7 +13,7 @@
 
     python examples/dino.py                                             # the embedded digits, minutes on a CPU
     torchrun --nproc-per-node 2 examples/dino.py --preset vit           # a small ViT; attention.png shows its heads
-    torchrun --nproc-per-node 16 examples/dino.py --preset paper --data folder:/path/to/imagenet
+    torchrun --nproc-per-node 8 examples/dino.py --preset paper --data folder:/path/to/imagenet
 """
 
 from __future__ import annotations
