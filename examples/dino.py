@@ -37,14 +37,14 @@ class Config(rt.CommonConfig):
     views: Literal["digits-dino", "dino", "dino-resnet", "none"] = "digits-dino"  # the recipe of augmentation
     crops: tuple[int, int] = (2, 4)  # large ones, for both networks, and small ones, for the student
     small_size: int = 16  # height and width of the small crops; for a ViT a multiple of its patches
-    dim: int = 256  # K, outputs of the head
+    dim: int = 128  # K, outputs of the head
     hidden_dim: int = 512  # width inside the head; before its last layer an eighth of it
     head_norm: bool = True  # BN in the head
     freeze_scale: bool = True  # the rows of the head's last layer keep length 1
     freeze_epochs: int = 1  # in which the head's last layer stands still
-    momentum: float = 0.99  # m of the teacher at first; rises to 1
-    teacher_temperature: tuple[float, float] = (0.04, 0.04)  # T_t in the first epoch, and after its warm-up
-    temperature_epochs: int = 0  # of that warm-up
+    momentum: float = 0.996  # m of the teacher at first; rises to 1
+    teacher_temperature: tuple[float, float] = (0.01, 0.02)  # T_t in the first epoch, and after its warm-up
+    temperature_epochs: int = 20  # of that warm-up
     center: bool = True  # off: c stays 0, and one output should win
     sharpen: bool = True  # off: T_t is T_s = 0.1, and all outputs should become even
     clip: float = 3.0  # largest norm of the gradient of each parameter by itself

@@ -19,8 +19,8 @@ from contrastive_ops import dino_views, normalize, swav_views
 DIGITS_SCALES = ((0.5, 1.0), (0.3, 0.6))  # shares of the area: a small crop still holds most of most digits
 SWAV_STD = (0.228, 0.224, 0.225)
 LOCAL_BLUR = 0.5  # of DINO's small crops, which are never solarised
-DINO_SCALES = ((0.6, 1.0), (0.4, 0.8))
-DINO_COLOURS = {"grey": 0.8, "invert": 0.0}
+DINO_SCALES = ((0.6, 1.0), (0.4, 0.8))  # larger than SwAV's: a random network must know two crops for the same image
+DINO_GREY = 0.8
 
 
 def digits_crops(
@@ -43,20 +43,23 @@ def digits_crops(
 def digits_dino_crops(
     images: Tensor, *, sizes: Sequence[int], counts: Sequence[int], generator: torch.Generator | None = None
 ) -> list[Tensor]:
-    """DINO's crops for the digits: the two large ones differ in kind as BYOL's pair does; small ones are alike."""
+    """DINO's crops for the digits: the two large ones differ in kind as BYOL's pair does; small ones are alike.
+
+    They are mostly grey, so that shape is what two crops of an image have in common from the start.
+    """
     (size, small), (large, count) = sizes, counts
     if large != len(BLUR_AND_SOLARIZE):
         raise ValueError(f"--crops: expected 2 large ones, which differ in kind, got {large}")
     views = [
         distort_digits(
-            images, size=size, blur=blur, solarize=solarize, scale=DINO_SCALES[0], generator=generator, **DINO_COLOURS
+            images, size=size, blur=blur, solarize=solarize, grey=DINO_GREY, scale=DINO_SCALES[0], generator=generator
         )
         for blur, solarize in BLUR_AND_SOLARIZE
     ]
     if count:
         many, scale = images.repeat(count, 1, 1, 1), DINO_SCALES[1]
         x = distort_digits(
-            many, size=small, blur=LOCAL_BLUR, solarize=0.0, scale=scale, generator=generator, **DINO_COLOURS
+            many, size=small, blur=LOCAL_BLUR, solarize=0.0, grey=DINO_GREY, scale=scale, generator=generator
         )
         views.extend(x.tensor_split(count))
     return views

@@ -49,17 +49,16 @@ def distort_digits(
     solarize: float,
     scale: tuple[float, float] = (0.5, 1.0),
     grey: float = 0.5,
-    invert: float = 0.5,
     generator: torch.Generator | None,
 ) -> Tensor:
-    """One view, with these probabilities of blur, solarisation, grey and inversion, and this share of the area."""
+    """One view, with these probabilities of blur, solarisation and grey, and this share of the area."""
     x = random_resized_crop(images, size=size, scale=scale, generator=generator)
     x = random_rotation(x, degrees=15, generator=generator)
     x = color_jitter(x, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.5, p=0.8, generator=generator)
     x = random_grayscale(x, p=grey, generator=generator)
     x = gaussian_blur(x, sigma=(0.1, 1.0), p=blur, generator=generator)
     x = random_solarize(x, threshold=0.5, p=solarize, generator=generator)
-    x = random_invert(x, p=invert, generator=generator)
+    x = random_invert(x, p=0.5, generator=generator)
     return normalize(x, mean=MEAN, std=STD)
 
 
