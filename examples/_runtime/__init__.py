@@ -9,6 +9,7 @@ from _runtime.captions import load_captioned
 from _runtime.checkpoint import Checkpoints, seeded_generator
 from _runtime.classifier import load_classifier
 from _runtime.config import CommonConfig, parse
+from _runtime.crop_encoders import CropNetwork, create_crop_encoder, teacher_of
 from _runtime.cross_banks import CrossBanks, chance_of_pairs
 from _runtime.data import global_batches, steps_per_epoch
 from _runtime.evaluate import Evaluation
@@ -25,7 +26,7 @@ from _runtime.labels import (
 from _runtime.launch import Run, launch
 from _runtime.log import RunLog, start_folder
 from _runtime.modalities import Modalities, create_modalities, finish_modalities
-from _runtime.models import create_encoder, first_and_last_layer, health, save_encoder
+from _runtime.models import create_encoder, first_and_last_layer, health, save_encoder, teacher_health
 from _runtime.norm import scale_only_norm, synchronise_norms
 from _runtime.optimise import (
     OPTIMIZERS,
@@ -34,26 +35,31 @@ from _runtime.optimise import (
     average,
     averaged_weights,
     backward,
+    clip_each,
     create_optimizer,
     distribute,
+    linear_rise,
     mixed_precision,
     update,
 )
 from _runtime.pairs import Pairs
 from _runtime.plots import save_views
 from _runtime.predictive import ContextFeatures, create_context_features, encoder_for, finish_context
+from _runtime.prototypes import PrototypeNetwork, RankQueues
 from _runtime.results import finish
 from _runtime.siamese import cosine_of_trained, simsiam_heads
 from _runtime.sources import Images, load_images
 from _runtime.stages import StudentConfig, after_stages, create_student, finish_student
 from _runtime.text import TextTransformer, WordTokenizer
 from _runtime.trained import encoder_of, load_encoder, load_weights
+from _runtime.view_crops import CROPS, crops_of
 from _runtime.view_pairs import VIEW_PAIRS, unchanged_pair
 from _runtime.views import VIEWS, digits_v1_view, digits_v2_view, plain_view, to_float, unchanged_view
 from _runtime.vit import create_moco_encoder, is_vit
 from _runtime.zero_shot import ZeroShot
 
 __all__ = [
+    "CROPS",
     "OPTIMIZERS",
     "SCHEDULES",
     "VIEWS",
@@ -61,12 +67,15 @@ __all__ = [
     "Checkpoints",
     "CommonConfig",
     "ContextFeatures",
+    "CropNetwork",
     "Cut",
     "CrossBanks",
     "Evaluation",
     "Images",
     "Modalities",
     "Pairs",
+    "PrototypeNetwork",
+    "RankQueues",
     "Run",
     "RunLog",
     "StudentConfig",
@@ -80,14 +89,17 @@ __all__ = [
     "averaged_weights",
     "begin",
     "cosine_of_trained",
+    "clip_each",
     "count_classes",
     "create_context_features",
     "chance_of_pairs",
+    "create_crop_encoder",
     "create_encoder",
     "create_modalities",
     "create_moco_encoder",
     "create_optimizer",
     "create_student",
+    "crops_of",
     "digits_v1_view",
     "digits_v2_view",
     "distribute",
@@ -108,6 +120,7 @@ __all__ = [
     "labelled_subset",
     "labels_of",
     "launch",
+    "linear_rise",
     "load_classifier",
     "load_encoder",
     "load_captioned",
@@ -127,6 +140,8 @@ __all__ = [
     "steps_per_epoch",
     "synchronise_norms",
     "table_of_labels",
+    "teacher_health",
+    "teacher_of",
     "tile",
     "to_float",
     "unchanged_pair",

@@ -54,11 +54,11 @@ class Checkpoints:
         """Called on every rank after `step` steps; rank 0 writes. A loss that is not finite stops the run before."""
         log.flush()
         random = gather_random_states(self.generator, self.run)
+        parts = {name: part.state_dict() for name, part in self.parts.items()}  # one may gather what differs by rank
         if not self.run.is_main:
             return
         state = {"step": step, "seconds": log.seconds, "world_size": self.run.world_size, "random": random}
-        state["parts"] = {name: part.state_dict() for name, part in self.parts.items()}
-        write(state, self.folder, step)
+        write({**state, "parts": parts}, self.folder, step)
         for old in list(newest_first(self.folder))[KEEP:]:
             old.unlink(missing_ok=True)
 

@@ -6,14 +6,15 @@ own resnet18, hence `timm.create_model(name, **arguments, checkpoint_path="encod
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from contrastive_ops import SplitBatchNorm2d, feature_std, gradient_infinity_norm
+from contrastive_ops import SplitBatchNorm2d, all_gather, feature_std, gradient_infinity_norm
 
 
 def selective_kernel_resnet(layers: list[int], width: int) -> tuple[str, dict[str, Any]]:
@@ -132,3 +133,12 @@ def health(net: nn.Module, embedding: Tensor) -> dict[str, Tensor]:
         "gradient_first": gradient_infinity_norm(first),
         "gradient_last": gradient_infinity_norm(last),
     }
+
+
+def teacher_health(probabilities: Sequence[Tensor], loss: Tensor) -> dict[str, Tensor]:
+    """Signs of life of a teacher whose probabilities, (B, K) for each view, its student learns by cross-entropy.
+
+    Its entropy over all ranks, between 0 (one output wins) and ln K (all are even), and what the student lacks.
+    """
+    entropy = all_gather(torch.special.entr(torch.cat(list(probabilities))).sum(1)).mean()
+    return {"teacher_entropy": entropy, "kl": loss.detach() - entropy}

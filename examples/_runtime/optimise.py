@@ -65,6 +65,17 @@ def backward(loss: Tensor, optimizer: Optimizer, scaler: torch.amp.GradScaler) -
     scaler.unscale_(optimizer)
 
 
+def clip_each(net: nn.Module, largest: float, *, frozen: nn.Module | None = None) -> None:
+    """Shortens the gradient of each parameter by itself to the norm `largest`, where it is longer.
+
+    The frozen part loses its gradients: the optimiser passes it over, weight decay and momentum included.
+    """
+    for parameter in net.parameters():
+        nn.utils.clip_grad_norm_(parameter, largest)
+    if frozen is not None:
+        frozen.zero_grad(set_to_none=True)
+
+
 def apply(
     optimizer: Optimizer,
     scaler: torch.amp.GradScaler,
@@ -109,6 +120,11 @@ def step_schedule(
     """`start`, divided by ten at each milestone, given as a fraction of the run (120 and 160 of 200 epochs)."""
     rising = min(1.0, step / warmup_steps) if warmup_steps else 1.0
     return start * rising * 0.1 ** sum(step >= milestone * total_steps for milestone in milestones)
+
+
+def linear_rise(epoch: int, epochs: int, start: float, end: float) -> float:
+    """From `start` in the first epoch to `end` in the last of `epochs`, and `end` after them."""
+    return end if epoch >= epochs else start + (end - start) * epoch / max(1, epochs - 1)
 
 
 SCHEDULES: dict[str, Callable[..., float]] = {

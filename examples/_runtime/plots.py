@@ -45,6 +45,11 @@ def save_curves(folder: Path, *, title: str, dim: int, chance: float | None = No
 
 def draw_loss(axis: Axes, records: Sequence[dict[str, Any]], chance: float | None) -> None:
     draw_smooth(axis, series(records, "loss"), "loss")
+    for name, colour in (("teacher_entropy", ORANGE), ("kl", "#3f8f4f")):
+        steps, values = series(records, name)
+        if values:
+            shown = smoothed(values, len(values) // 100)
+            axis.plot(steps, shown, color=colour, linewidth=1.2, label=name.replace("_", " "))
     if chance is not None:
         axis.axhline(chance, color=GREY, linestyle="--", linewidth=1, label=f"guessing: {chance:.2f}")
 

@@ -1,4 +1,4 @@
-"""What a finished run leaves: summary.json, encoder.safetensors and curves.png."""
+"""What a finished run leaves: summary.json, encoder.safetensors and pictures."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from _runtime.attention import save_attention
 from _runtime.evaluate import Evaluation, knn_accuracy, linear_accuracy
 from _runtime.log import RunLog, write_json
 from _runtime.models import save_encoder, timm_arguments
@@ -40,6 +41,7 @@ def finish(
         warnings = monitor.report() + (spikes.report() if spikes else [])
         summary = summarise(method, {**results, **(measured or {})}, log) | {"warnings": warnings}
         write_json(log.folder / "summary.json", summary)
+        save_attention(log.folder / "attention.png", encoder, evaluation)
         title = f"{method}, preset {log.config.preset}"
         save_curves(log.folder, title=title, dim=monitor.dim, chance=monitor.chance_loss)
         shown = ("knn_initial", "knn", "linear", *(measured or {}), "loss", "feature_std", "seconds")

@@ -42,13 +42,20 @@ def digits_pair(images: Tensor, *, size: int, generator: torch.Generator | None 
 
 
 def distort_digits(
-    images: Tensor, *, size: int, blur: float, solarize: float, generator: torch.Generator | None
+    images: Tensor,
+    *,
+    size: int,
+    blur: float,
+    solarize: float,
+    scale: tuple[float, float] = (0.5, 1.0),
+    grey: float = 0.5,
+    generator: torch.Generator | None,
 ) -> Tensor:
-    """One view, with these probabilities of blur and solarisation."""
-    x = random_resized_crop(images, size=size, scale=(0.5, 1.0), generator=generator)
+    """One view, with these probabilities of blur, solarisation and grey, and this share of the area."""
+    x = random_resized_crop(images, size=size, scale=scale, generator=generator)
     x = random_rotation(x, degrees=15, generator=generator)
     x = color_jitter(x, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.5, p=0.8, generator=generator)
-    x = random_grayscale(x, p=0.5, generator=generator)
+    x = random_grayscale(x, p=grey, generator=generator)
     x = gaussian_blur(x, sigma=(0.1, 1.0), p=blur, generator=generator)
     x = random_solarize(x, threshold=0.5, p=solarize, generator=generator)
     x = random_invert(x, p=0.5, generator=generator)

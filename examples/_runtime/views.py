@@ -37,9 +37,11 @@ CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)  # of
 Triple = tuple[float, float, float]
 
 
-def digits_v2_view(images: Tensor, *, size: int, generator: torch.Generator | None = None) -> Tensor:
+def digits_v2_view(
+    images: Tensor, *, size: int, scale: tuple[float, float] = (0.5, 1.0), generator: torch.Generator | None = None
+) -> Tensor:
     """MoCo v2's recipe for the digits: crop, rotation, jitter sometimes, grey, blur, inversion."""
-    x = random_resized_crop(images, size=size, scale=(0.5, 1.0), generator=generator)
+    x = random_resized_crop(images, size=size, scale=scale, generator=generator)
     x = random_rotation(x, degrees=15, generator=generator)
     x = color_jitter(x, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.5, p=0.8, generator=generator)
     x = random_grayscale(x, p=0.5, generator=generator)

@@ -51,5 +51,18 @@ TRAINERS = (
     Trainer("simsiam", paper=("--hidden-dim", "64", "--dim", "64"), invariant=("--views", "none")),
     Trainer("simsiam", ("--alternation", "3", "--norms", "all"), mode="alternation", invariant=("--views", "none")),
     Trainer("cmc", invariant=("--views", "none")),
+    Trainer("swav", paper=("--crops", "2", "1", "--prototypes", "64"), invariant=("--views", "none")),
+    Trainer("swav", ("--queue-size", "24", "--queue-epoch", "0"), mode="queue", invariant=("--views", "none")),
+    Trainer(
+        "dino",
+        paper=("--crops", "2", "1", "--small-size", "32", "--dim", "64"),
+        invariant=("--views", "none", "--lr", "2e-4"),  # AdamW makes rounding large
+    ),
+    Trainer(
+        "dino",
+        ("--preset", "vit", "--drop-path", "0.2", "--temperature-epochs", "2"),
+        mode="vit",
+        invariant=("--views", "none", "--drop-path", "0"),
+    ),
     Trainer("cmc", ("--loss", "nce", "--noise", "16", "--graph", "core"), mode="nce", paper=("--noise", "16")),
 )

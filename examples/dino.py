@@ -1,0 +1,140 @@
+"""DINO: a student learns to say of each crop what its own average says of the others (Caron et al., 2021).
+
+    x_1, x_2, x_3, ... = crops(image)                         # two large ones, then small ones for the student alone
+    p_t = softmax((g_t(x) - c) / T_t)                         # teacher: large crops; centred by c, sharpened by T_t
+    p_s = softmax(g_s(x) / T_s)                               # student: all crops
+    loss = mean over crops t != s of cross_entropy(p_t, p_s)
+    loss.backward(); clip each gradient; update(g_s)          # the head's last layer stands still in the first epoch
+    g_t = m * g_t + (1 - m) * g_s                             # momentum update, after the step
+    c = 0.9 * c + 0.1 * mean(g_t(x))                          # of the logits of all large crops of all ranks
+
+"Emerging Properties in Self-Supervised Vision Transformers", algorithm 1; the teacher is evaluated. Centring alone
+(--no-sharpen) makes its outputs even (entropy ln K), sharpening alone (--no-center) lets one win. BN spans all ranks.
+
+    python examples/dino.py                                             # the embedded digits, minutes on a CPU
+    torchrun --nproc-per-node 2 examples/dino.py --preset vit           # a small ViT; attention.png shows its heads
+    torchrun --nproc-per-node 8 examples/dino.py --preset paper --data folder:/path/to/imagenet
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import _runtime as rt
+import torch
+
+import contrastive_ops as co
+
+
+@dataclass(frozen=True)
+class Config(rt.CommonConfig):
+    """DINO's own numbers; the defaults are the preset digits."""
+
+    epochs: int = 60  # passes over the training images
+    lr: float = 1e-3  # the peak learning rate
+    views: Literal["digits-dino", "dino", "dino-resnet", "none"] = "digits-dino"  # the recipe of augmentation
+    crops: tuple[int, int] = (2, 4)  # large ones, for both networks, and small ones, for the student
+    small_size: int = 16  # height and width of the small crops; for a ViT a multiple of its patches
+    dim: int = 128  # K, outputs of the head
+    hidden_dim: int = 512  # width inside the head; before its last layer an eighth of it
+    head_norm: bool = True  # BN in the head
+    freeze_scale: bool = True  # the rows of the head's last layer keep length 1
+    freeze_epochs: int = 1  # in which the head's last layer stands still
+    momentum: float = 0.996  # m of the teacher at first; rises to 1
+    teacher_temperature: tuple[float, float] = (0.01, 0.02)  # T_t in the first epoch, and after its warm-up
+    temperature_epochs: int = 20  # of that warm-up
+    center: bool = True  # off: c stays 0, and one output should win
+    sharpen: bool = True  # off: T_t is T_s = 0.1, and all outputs should become even
+    clip: float = 3.0  # largest norm of the gradient of each parameter by itself
+    drop_path: float = 0.0  # largest rate of the student's skipped residual branches
+    optimizer: Literal["adamw", "momentum"] = "adamw"  # of timm; momentum is SGD with momentum 0.9
+    weight_decay: tuple[float, float] = (1e-2, 1e-2)  # at first and at the end, of all but biases and norms
+    warmup: float = 0.1  # part of the run in which the learning rate rises from 0
+
+
+PAPER = Config(
+    data="folder:imagenet", views="dino", encoder="vit_small_patch16_224", image_size=224, epochs=300, batch_size=1024,
+    lr=2e-3, crops=(2, 8), small_size=96, dim=65536, hidden_dim=2048, head_norm=False,
+    freeze_scale=False, momentum=0.996, teacher_temperature=(0.04, 0.07), temperature_epochs=30, drop_path=0.1,
+    weight_decay=(0.04, 0.4), warmup=10 / 300, workers=16,
+)  # fmt: skip
+PAPER_RESNET = replace(
+    PAPER, views="dino-resnet", encoder="resnet50", epochs=100, batch_size=512, lr=0.06, freeze_scale=True,
+    teacher_temperature=(0.04, 0.04), drop_path=0.0, optimizer="momentum", weight_decay=(1e-4, 1e-4), warmup=10 / 100,
+)  # fmt: skip
+VIT = Config(encoder="tiny-vit")
+PRESETS = {"digits": Config(), "vit": VIT, "paper": PAPER, "paper-resnet50": PAPER_RESNET}
+
+
+def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from top to bottom)
+    """Builds student and teacher, trains, evaluates each epoch, and leaves a run folder."""
+    folder = rt.start_folder(config, run)
+    train, test = rt.load_images(config, run)
+    evaluation = rt.Evaluation(train, test, config, run)
+    view = rt.crops_of(config.views, sizes=(config.image_size, config.small_size), counts=config.crops)
+
+    torch.manual_seed(config.seed)  # the same weights on every rank
+    encoder = rt.create_crop_encoder(config.encoder, drop_path=config.drop_path, compiled=config.compile)
+    widths = {"hidden_dim": config.hidden_dim, "bottleneck_dim": config.hidden_dim // 8}
+    norm = torch.nn.BatchNorm1d if config.head_norm else None
+    head = co.DINOHead(encoder.num_features, config.dim, **widths, norm=norm, freeze_scale=config.freeze_scale)
+    student = rt.CropNetwork(encoder, head).to(run.device, memory_format=torch.channels_last)
+    teacher = rt.teacher_of(student, compiled=config.compile)
+    center = co.DINOCenter(config.dim, momentum=0.9 if config.center else 1.0).to(run.device)
+    g_s, g_t = (rt.distribute(rt.synchronise_norms(net, run), run) for net in (student, teacher))
+
+    optimizer = rt.create_optimizer(config.optimizer, student, lr=config.lr, weight_decay=max(config.weight_decay))
+    precision, scaler = rt.mixed_precision(config.precision, run.device)
+    averaged = rt.average(teacher.encoder, config.ema_decay)
+    chance = math.log(config.dim)
+    monitor = co.CollapseMonitor(config.dim, chance_loss=chance, chance_name="ln K", floor_loss=0.0).to(run.device)
+
+    generator = rt.seeded_generator(config.seed, run)  # from here on each rank draws its own numbers
+    parts = {"student": student, "teacher": teacher, "center": center, "optimizer": optimizer, "scaler": scaler}
+    checkpoints = rt.Checkpoints(config, run, {**parts, "averaged": averaged, "monitor": monitor}, generator)
+    log, step, epoch_steps, steps = rt.begin(config, run, checkpoints, evaluation, teacher.encoder, images=len(train))
+
+    for epoch in range(step // epoch_steps, config.epochs):
+        order = rt.global_batches(len(train), batch_size=config.batch_size, seed=config.seed, epoch=epoch)
+        warm = rt.linear_rise(epoch, config.temperature_epochs, *config.teacher_temperature)
+        for pixels, _, _ in train.read(order[step % epoch_steps :], run=run, workers=config.workers):
+            if run.stop_requested() or step == config.max_steps > 0:
+                checkpoints.save(step, log)
+                return log.stop(step)
+
+            images = rt.to_float(pixels)
+            x = view(images, generator=generator)
+            with precision:
+                t, s = g_t(x[: config.crops[0]]), g_s(x)
+            log.require_finite(step + 1, torch.cat(s))
+            p = [center(logits, temperature=warm if config.sharpen else 0.1) for logits in t]
+            loss = co.dino_loss(student=s, teacher=p, student_temperature=0.1)
+            rt.backward(loss, optimizer, scaler)
+            rt.clip_each(student, config.clip, frozen=head.last_layer if epoch < config.freeze_epochs else None)
+            lr = co.cosine_schedule(step, steps, config.lr, 1e-6, warmup_steps=config.warmup * steps)
+            optimizer.param_groups[-1]["weight_decay"] = co.cosine_schedule(step, steps, *config.weight_decay)
+            rt.apply(optimizer, scaler, lr=lr, averaged=averaged)
+            co.momentum_update(student, teacher, co.cosine_schedule(step, steps, config.momentum, 1.0), buffers="keep")
+            center.update(torch.cat(t))
+
+            step += 1
+            monitor.update(s[0], loss)
+            health = rt.health(student, s[0]) | rt.teacher_health(p, loss)
+            log.train(step, {"loss": loss, "lr": lr, **health}, images=len(images))
+            if step == 1 and run.is_main:
+                rt.save_views(folder / "views.png", images, x)
+            checkpoints.save_now_and_then(step, log)
+
+        with rt.averaged_weights(averaged):
+            values = {"epoch": epoch + 1, "knn": evaluation.knn(teacher.encoder)}
+        log.evaluate(step, values, warnings=monitor.report())
+        checkpoints.save(step, log)
+
+    with rt.averaged_weights(averaged):
+        rt.finish("dino", teacher.encoder, evaluation, log, monitor)
+
+
+if __name__ == "__main__":
+    rt.launch(main, rt.parse("dino", PRESETS))
