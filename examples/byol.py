@@ -38,10 +38,11 @@ class Config(rt.CommonConfig):
 
     epochs: int = 100  # passes over the training images
     batch_size: int = 64  # images a step, over all ranks together
-    lr: float = 0.06  # the peak learning rate
-    views: Literal["digits", "digits-v2", "byol", "none"] = "digits"  # the recipe of augmentation
-    dim: int = 128  # width of projections
-    hidden_dim: int = 256  # width inside projector and predictor
+    lr: float = 0.05  # the peak learning rate
+    views: Literal["digits", "digits-v2", "byol", "none"] = "digits-v2"  # the recipe of augmentation
+    dim: int = 256  # width of projections
+    hidden_dim: int = 1024  # width inside projector and predictor
+    last_norm: bool = True  # BN without scale and shift behind the projector too, which the paper has not
     predictor: bool = True  # off: projections are compared as they are; should collapse
     momentum: float = 0.99  # m at the start; it rises to 1 in half a cosine
     optimizer: Literal["sgd", "adamw", "lars"] = "sgd"  # of timm
@@ -52,7 +53,7 @@ class Config(rt.CommonConfig):
 DIGITS = Config()
 PAPER = replace(
     DIGITS, data="folder:imagenet", views="byol", encoder="resnet50", image_size=224, epochs=300, batch_size=4096,
-    lr=4.8, dim=256, hidden_dim=4096, optimizer="lars", weight_decay=1e-6, warmup=10 / 300, workers=16,
+    lr=4.8, hidden_dim=4096, last_norm=False, optimizer="lars", weight_decay=1e-6, warmup=10 / 300, workers=16,
 )  # fmt: skip
 PRESETS = {"digits": DIGITS, "paper": PAPER}
 
@@ -78,7 +79,8 @@ def main(run: rt.Run, config: Config) -> None:
 
     torch.manual_seed(config.seed)  # the same weights on every rank
     encoder = rt.create_encoder(config.encoder, compiled=config.compile)
-    projector = co.projection_mlp(encoder.num_features, config.hidden_dim, config.dim, last_bias=False)
+    widths, norm = (encoder.num_features, config.hidden_dim, config.dim), partial(nn.BatchNorm1d, affine=False)
+    projector = co.projection_mlp(*widths, last_bias=False, last_norm=norm if config.last_norm else None)
     predictor = co.prediction_mlp(config.dim, config.hidden_dim, bias=True, last_bias=False)
     network = nn.Sequential(OrderedDict(encoder=encoder, projector=projector))
     online = Online(network, predictor if config.predictor else nn.Identity())
