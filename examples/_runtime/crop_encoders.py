@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from timm import is_model, model_entrypoint
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from _runtime.models import create_encoder, timm_arguments
+from _runtime.models import create_encoder
+from _runtime.vit import is_vit
 from contrastive_ops import multi_crop_forward
 
 
@@ -32,15 +32,9 @@ def create_crop_encoder(name: str, *, drop_path: float = 0.0, compiled: bool = F
     of the ViT's own size gets them as they are. `drop_path` is the largest rate of skipped residual branches.
     """
     options: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path > 0 else {}
-    if has_position_embeddings(name):
+    if is_vit(name):
         options["dynamic_img_size"] = True
     return create_encoder(name, compiled=compiled, options=options)
-
-
-def has_position_embeddings(name: str) -> bool:
-    """Whether `name` is one of timm's plain ViTs."""
-    timm_name = timm_arguments(name)["model_name"]
-    return is_model(timm_name) and model_entrypoint(timm_name).__module__ == "timm.models.vision_transformer"
 
 
 def teacher_of(student: CropNetwork, *, compiled: bool = False) -> CropNetwork:
