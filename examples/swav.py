@@ -106,9 +106,10 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
             q = []
             for i in range(config.crops[0]):  # the large crops
                 earlier = queues.exchange(i, z[i], begun=epoch >= config.queue_epoch)
-                rows = torch.cat([net.prototypes(earlier), scores[i]]).detach() / config.epsilon
-                assigned = co.sinkhorn(rows, epsilon=1.0) if config.sinkhorn else rows.softmax(1)
-                q.append(assigned[len(earlier) :])
+                rows = torch.cat([net.prototypes(earlier), scores[i]]).detach()
+                softmax = (rows / config.epsilon).softmax(1)
+                q_i = co.sinkhorn(rows, epsilon=config.epsilon) if config.sinkhorn else softmax
+                q.append(q_i[len(earlier) :])
             loss = co.swapped_prediction(scores, q, temperature=config.temperature)
             rise = {"warmup_steps": config.warmup * steps, "warmup_start": config.lr / 16}
             lr = co.cosine_schedule(step, steps, config.lr, config.lr / 1000, **rise)
