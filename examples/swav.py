@@ -8,8 +8,9 @@
     loss = mean over i and crops v other than i of cross_entropy(s_v / T, target=q_i)
     loss.backward(); update(f, g, C)                        # C stays as it is in the first epochs
 
-"Unsupervised Learning of Visual Features by Contrasting Cluster Assignments", algorithm 1 and section 3.2, in
-the official code's order. Each rank has its queues; BN takes its statistics over all ranks, for each size by itself.
+"Unsupervised Learning of Visual Features by Contrasting Cluster Assignments", algorithm 1 and section 3.2, in the
+order of the official code. Each rank has queues of its own; BN takes its statistics over all ranks, for each size of
+crop by itself.
 
     python examples/swav.py                                             # the embedded digits, minutes on a CPU
     torchrun --nproc-per-node 2 examples/swav.py
@@ -40,7 +41,6 @@ class Config(rt.CommonConfig):
     small_size: int = 16  # height and width of the small crops
     dim: int = 128  # width of the embedding
     hidden_dim: int = 256  # width inside the head
-    head_norm: bool = False  # batch norm behind the head, so that embeddings of unlike images cannot fall together
     prototypes: int = 64  # P
     freeze_epochs: int = 3  # epochs in which prototypes stay where they started
     sinkhorn: bool = True  # off: the softmax of a row's own scores is its assignment; should fail
@@ -72,8 +72,7 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
 
     torch.manual_seed(config.seed)  # the same weights on every rank
     encoder = rt.create_encoder(config.encoder, compiled=config.compile)
-    last_norm = rt.fixed_norm if config.head_norm else None
-    head = co.projection_mlp(encoder.num_features, config.hidden_dim, config.dim, last_norm=last_norm)
+    head = co.projection_mlp(encoder.num_features, config.hidden_dim, config.dim)
     net = rt.PrototypeNetwork(encoder, head, co.Prototypes(config.dim, config.prototypes))
     net = net.to(run.device, memory_format=torch.channels_last)
     model = rt.distribute(rt.synchronise_norms(net, run), run)

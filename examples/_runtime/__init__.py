@@ -26,7 +26,7 @@ from _runtime.launch import Run, launch
 from _runtime.log import RunLog, start_folder
 from _runtime.modalities import Modalities, create_modalities, finish_modalities
 from _runtime.models import create_encoder, health, save_encoder
-from _runtime.norm import fixed_norm, scale_only_norm, synchronise_norms
+from _runtime.norm import scale_only_norm, synchronise_norms
 from _runtime.optimise import (
     OPTIMIZERS,
     SCHEDULES,
@@ -99,7 +99,6 @@ __all__ = [
     "finish_context",
     "finish_modalities",
     "finish_student",
-    "fixed_norm",
     "global_batches",
     "grey_digits_view",
     "grey_patches_view",

@@ -35,11 +35,6 @@ def scale_only_norm(dim: int) -> nn.BatchNorm1d:
     return norm
 
 
-def fixed_norm(dim: int) -> nn.BatchNorm1d:
-    """Batch norm without gamma and beta: nothing learned can undo it."""
-    return nn.BatchNorm1d(dim, affine=False)
-
-
 class GatheredBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch norm of (B, C) or (B, C, H, W) whose training statistics are those of the rows of all ranks."""
 
