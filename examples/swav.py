@@ -35,17 +35,17 @@ class Config(rt.CommonConfig):
     """SwAV's own numbers; the defaults are the preset digits."""
 
     epochs: int = 60  # passes over the training images
-    lr: float = 0.03  # the peak learning rate; it falls to a thousandth
+    lr: float = 0.1  # the peak learning rate; it falls to a thousandth
     views: Literal["digits", "swav", "none"] = "digits"  # the recipe of augmentation
     crops: tuple[int, int] = (2, 4)  # large ones, which are assigned and predict, and small ones, which only predict
     small_size: int = 16  # height and width of the small crops
-    dim: int = 128  # width of the embedding
-    hidden_dim: int = 256  # width inside the head
-    prototypes: int = 64  # P
-    freeze_epochs: int = 3  # epochs in which prototypes stay where they started
+    dim: int = 32  # width of the embedding; below P, or embeddings can flee all prototypes
+    hidden_dim: int = 512  # width inside the head
+    prototypes: int = 128  # P
+    freeze_epochs: int = 16  # epochs in which prototypes stay where they started
     sinkhorn: bool = True  # off: the softmax of a row's own scores is its assignment; should fail
     epsilon: float = 0.03  # by which scores are divided for the assignments
-    temperature: float = 0.1  # T of the loss
+    temperature: float = 0.4  # T of the loss; large here, since views hardly agree at first
     queue_size: int = 0  # rows of earlier batches, over all ranks, beside each large crop's; 0: none
     queue_epoch: int = 15  # the first epoch that fills the queues
     optimizer: Literal["sgd", "lars", "adamw"] = "sgd"  # of timm; sgd with Nesterov's momentum
@@ -56,8 +56,8 @@ class Config(rt.CommonConfig):
 DIGITS = Config()
 PAPER = replace(
     DIGITS, data="folder:imagenet", views="swav", crops=(2, 6), small_size=96, encoder="resnet50", image_size=224,
-    epochs=800, batch_size=4096, lr=4.8, hidden_dim=2048, prototypes=3000, freeze_epochs=1, epsilon=0.05,
-    optimizer="lars", weight_decay=1e-6, warmup=10 / 800, workers=16,
+    epochs=800, batch_size=4096, lr=4.8, dim=128, hidden_dim=2048, prototypes=3000, freeze_epochs=1, epsilon=0.05,
+    temperature=0.1, optimizer="lars", weight_decay=1e-6, warmup=10 / 800, workers=16,
 )  # fmt: skip
 PAPER_256 = replace(PAPER, epochs=200, batch_size=256, lr=0.6, queue_size=3840, warmup=0.0)
 PRESETS = {"digits": DIGITS, "paper": PAPER, "paper-256": PAPER_256}
@@ -106,9 +106,10 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
             q = []
             for i in range(config.crops[0]):  # the large crops
                 earlier = queues.exchange(i, z[i], begun=epoch >= config.queue_epoch)
-                rows = torch.cat([net.prototypes(earlier), scores[i]]).detach() / config.epsilon
-                assigned = co.sinkhorn(rows, epsilon=1.0) if config.sinkhorn else rows.softmax(1)
-                q.append(assigned[len(earlier) :])
+                rows = torch.cat([net.prototypes(earlier), scores[i]]).detach()
+                softmax = (rows / config.epsilon).softmax(1)
+                q_i = co.sinkhorn(rows, epsilon=config.epsilon) if config.sinkhorn else softmax
+                q.append(q_i[len(earlier) :])
             loss = co.swapped_prediction(scores, q, temperature=config.temperature)
             rise = {"warmup_steps": config.warmup * steps, "warmup_start": config.lr / 16}
             lr = co.cosine_schedule(step, steps, config.lr, config.lr / 1000, **rise)

@@ -140,6 +140,7 @@ def test_the_control_without_sinkhorn_runs_and_the_log_says_what_is_wrong(config
 def test_presets():
     paper, small = swav.PRESETS["paper"], swav.PRESETS["paper-256"]
     assert (paper.lr, paper.crops, paper.prototypes, paper.queue_size) == (4.8, (2, 6), 3000, 0)
+    assert (paper.dim, paper.temperature, paper.epsilon, paper.freeze_epochs) == (128, 0.1, 0.05, 1)
     assert paper.epochs * paper.warmup == pytest.approx(10)
     assert (small.lr, small.batch_size, small.queue_size, small.warmup) == (0.6, 256, 3840, 0)
     assert math.isclose(paper.lr / 16, 0.3)
