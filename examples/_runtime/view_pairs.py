@@ -63,7 +63,7 @@ def distort_digits(
 
 
 def digits_strong_view(images: Tensor, *, size: int, generator: torch.Generator | None = None) -> Tensor:
-    """For ViTs, which find an image by its two colours and their contrast as long as a view leaves any of them."""
+    """Stronger colours, for ViTs: under `digits_v2_view` a small one came to know colours and sizes, and no digit."""
     x = random_resized_crop(images, size=size, scale=(0.5, 1.0), generator=generator)
     x = random_rotation(x, degrees=15, generator=generator)
     x = color_jitter(x, brightness=0.6, contrast=0.8, saturation=0.8, hue=0.5, generator=generator)
