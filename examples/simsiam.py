@@ -6,12 +6,11 @@
     loss.backward(); update(f, g, h)                            # h with a learning rate that stays
 
 "Exploring Simple Siamese Representation Learning", algorithm 1. BN takes its statistics over all ranks, of one view
-at a time. The switches are the ablations of its sections 4 and 5; where one collapses, the log says so.
+at a time. The switches are its ablations; --no-stop-gradient and --predictor none collapse, and the log says so.
 
     python examples/simsiam.py                                          # the embedded digits, minutes on a CPU
     torchrun --nproc-per-node 2 examples/simsiam.py
     torchrun --nproc-per-node 8 examples/simsiam.py --preset paper --data folder:/path/to/imagenet
-    python examples/simsiam.py --no-stop-gradient                       # or --predictor none: controls that collapse
 """
 
 from __future__ import annotations
@@ -85,8 +84,7 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
     widths = (encoder.num_features, config.hidden_dim, config.dim, config.bottleneck_dim)
     projector, predictor = rt.simsiam_heads(*widths, norms=config.norms, predictor=config.predictor)
     net = SimSiam(OrderedDict(encoder=encoder, projector=projector, predictor=predictor))
-    net = net.to(run.device, memory_format=torch.channels_last)
-    model = rt.distribute(rt.synchronise_norms(net, run), run)
+    model = rt.distribute(rt.synchronise_norms(net.to(run.device, memory_format=torch.channels_last), run), run)
     frozen = copy.deepcopy(net).requires_grad_(False) if config.alternation > 1 else None
 
     constant = {"params": predictor.parameters(), "constant_lr": config.predictor_lr == "constant"}

@@ -47,7 +47,7 @@ TRAINERS = (
         invariant=("--views", "none"),
     ),
     Trainer("clip", paper=("--text-layers", "1", "--text-width", "64"), invariant=("--views", "none")),
-    Trainer("byol", paper=("--hidden-dim", "64"), invariant=("--views", "none")),
+    Trainer("byol", paper=("--hidden-dim", "64"), invariant=("--views", "none", "--lr", "2e-3")),  # BN of 12 rows
     Trainer("simsiam", paper=("--hidden-dim", "64", "--dim", "64"), invariant=("--views", "none")),
     Trainer("simsiam", ("--alternation", "3", "--norms", "all"), mode="alternation", invariant=("--views", "none")),
     Trainer("cmc", invariant=("--views", "none")),
