@@ -35,32 +35,32 @@ import contrastive_ops as co
 class Config(rt.CommonConfig):
     """MoCo v3's own numbers; the defaults are the preset digits."""
 
-    epochs: int = 35  # passes over the training images
-    batch_size: int = 128  # images a step, over all ranks together
-    lr: float = 2e-3  # the peak learning rate
+    epochs: int = 50  # passes over the training images
+    lr: float = 0.1  # the peak learning rate
     views: Literal["digits-v2", "digits-strong", "moco-v3", "moco-v3-vit", "none"] = "digits-v2"  # the augmentation
     patch_embed: Literal["learned", "frozen"] = "learned"  # the patch projection of a ViT, trained or left at random
     dim: int = 128  # width of queries and keys
-    hidden_dim: int = 256  # width inside projector and predictor
-    momentum: float = 0.99  # m of the keys' network at first; it rises to 1 by half a cosine
+    hidden_dim: int = 1024  # width inside projector and predictor
+    momentum: float = 0.97  # m of the keys' network at first; it rises to 1 by half a cosine
     temperature: float = 0.2  # T of the loss
-    optimizer: Literal["adamw", "lamb", "lars"] = "adamw"  # of timm
-    weight_decay: float = 1e-2  # of all parameters; with a ResNet not of biases and norms
+    optimizer: Literal["sgd", "adamw", "lamb", "lars"] = "sgd"  # of timm; sgd with Nesterov's momentum
+    weight_decay: float = 5e-4  # of all parameters; with a ResNet not of biases and norms
     warmup: float = 0.1  # part of the run in which the learning rate rises from 0
 
 
 DIGITS = Config()
 VIT = replace(
-    DIGITS, encoder="tiny-vit-patch4", patch_embed="frozen", views="digits-strong", epochs=80, batch_size=64,
+    DIGITS, encoder="tiny-vit-patch4", patch_embed="frozen", views="digits-strong", epochs=80, lr=1e-3,
+    optimizer="adamw", weight_decay=1e-2,
 )  # fmt: skip
 PAPER_VIT = replace(
     VIT, data="folder:imagenet", views="moco-v3-vit", encoder="vit-small-12-heads", image_size=224, epochs=300,
-    batch_size=4096, lr=2.4e-3, dim=256, hidden_dim=4096, temperature=0.2, weight_decay=0.1, warmup=40 / 300,
-    workers=16,
+    batch_size=4096, lr=2.4e-3, dim=256, hidden_dim=4096, momentum=0.99, weight_decay=0.1, warmup=40 / 300, workers=16,
 )  # fmt: skip
 PAPER_RESNET50 = replace(
     DIGITS, data="folder:imagenet", views="moco-v3", encoder="resnet50-zero-init", image_size=224, epochs=100, lr=9.6,
-    batch_size=4096, dim=256, hidden_dim=4096, temperature=1.0, optimizer="lars", weight_decay=1e-6, workers=16,
+    batch_size=4096, dim=256, hidden_dim=4096, momentum=0.99, temperature=1.0, optimizer="lars", weight_decay=1e-6,
+    workers=16,
 )  # fmt: skip
 PRESETS = {"digits": DIGITS, "vit": VIT, "paper": PAPER_VIT, "paper-resnet50": PAPER_RESNET50}
 
