@@ -33,38 +33,39 @@ class Config(rt.CommonConfig):
     """DINO's own numbers; the defaults are the preset digits."""
 
     epochs: int = 60  # passes over the training images
-    lr: float = 1e-3  # the peak learning rate
+    lr: float = 0.1  # the peak learning rate
     views: Literal["digits-dino", "dino", "dino-resnet", "none"] = "digits-dino"  # the recipe of augmentation
-    crops: tuple[int, int] = (2, 4)  # large ones, for both networks, and small ones, for the student
+    crops: tuple[int, int] = (2, 0)  # large ones, for both networks, and small ones, for the student
     small_size: int = 16  # height and width of the small crops; for a ViT a multiple of its patches
-    dim: int = 128  # K, outputs of the head
-    hidden_dim: int = 512  # width inside the head; before its last layer an eighth of it
+    dim: int = 256  # K, outputs of the head
+    hidden_dim: int = 1024  # width inside the head; before its last layer an eighth of it
     head_norm: bool = True  # BN in the head
     freeze_scale: bool = True  # the rows of the head's last layer keep length 1
-    freeze_epochs: int = 1  # in which the head's last layer stands still
-    momentum: float = 0.996  # m of the teacher at first; rises to 1
-    teacher_temperature: tuple[float, float] = (0.01, 0.02)  # T_t in the first epoch, and after its warm-up
-    temperature_epochs: int = 20  # of that warm-up
+    freeze_epochs: int = 20  # in which the head's last layer stands still
+    momentum: float = 0.97  # m of the teacher at first; rises to 1
+    student_temperature: float = 0.4  # T_s
+    teacher_temperature: tuple[float, float] = (0.1, 0.1)  # T_t in the first epoch, and after its warm-up
+    temperature_epochs: int = 0  # of that warm-up
     center: bool = True  # off: c stays 0, and one output should win
-    sharpen: bool = True  # off: T_t is T_s = 0.1, and all outputs should become even
+    sharpen: bool = True  # off: T_t is T_s, and all outputs should become even
     clip: float = 3.0  # largest norm of the gradient of each parameter by itself
     drop_path: float = 0.0  # largest rate of the student's skipped residual branches
-    optimizer: Literal["adamw", "momentum"] = "adamw"  # of timm; momentum is SGD with momentum 0.9
-    weight_decay: tuple[float, float] = (1e-2, 1e-2)  # at first and at the end, of all but biases and norms
+    optimizer: Literal["adamw", "momentum"] = "momentum"  # of timm; momentum is SGD with momentum 0.9
+    weight_decay: tuple[float, float] = (5e-4, 5e-4)  # at first and at the end, of all but biases and norms
     warmup: float = 0.1  # part of the run in which the learning rate rises from 0
 
 
 PAPER = Config(
     data="folder:imagenet", views="dino", encoder="vit_small_patch16_224", image_size=224, epochs=300, batch_size=1024,
-    lr=2e-3, crops=(2, 8), small_size=96, dim=65536, hidden_dim=2048, head_norm=False,
-    freeze_scale=False, momentum=0.996, teacher_temperature=(0.04, 0.07), temperature_epochs=30, drop_path=0.1,
-    weight_decay=(0.04, 0.4), warmup=10 / 300, workers=16,
+    lr=2e-3, crops=(2, 8), small_size=96, dim=65536, hidden_dim=2048, head_norm=False, freeze_scale=False,
+    freeze_epochs=1, momentum=0.996, student_temperature=0.1, teacher_temperature=(0.04, 0.07), temperature_epochs=30,
+    drop_path=0.1, optimizer="adamw", weight_decay=(0.04, 0.4), warmup=10 / 300, workers=16,
 )  # fmt: skip
 PAPER_RESNET = replace(
     PAPER, views="dino-resnet", encoder="resnet50", epochs=100, batch_size=512, lr=0.06, freeze_scale=True,
     teacher_temperature=(0.04, 0.04), drop_path=0.0, optimizer="momentum", weight_decay=(1e-4, 1e-4), warmup=10 / 100,
 )  # fmt: skip
-VIT = Config(encoder="tiny-vit")
+VIT = Config(encoder="tiny-vit", lr=1e-3, optimizer="adamw", weight_decay=(1e-2, 1e-2))
 PRESETS = {"digits": Config(), "vit": VIT, "paper": PAPER, "paper-resnet50": PAPER_RESNET}
 
 
@@ -88,8 +89,7 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
     optimizer = rt.create_optimizer(config.optimizer, student, lr=config.lr, weight_decay=max(config.weight_decay))
     precision, scaler = rt.mixed_precision(config.precision, run.device)
     averaged = rt.average(teacher.encoder, config.ema_decay)
-    chance = math.log(config.dim)
-    monitor = co.CollapseMonitor(config.dim, chance_loss=chance, chance_name="ln K", floor_loss=0.0).to(run.device)
+    monitor = co.CollapseMonitor(config.dim, chance_loss=math.log(config.dim), chance_name="ln K").to(run.device)
 
     generator = rt.seeded_generator(config.seed, run)  # from here on each rank draws its own numbers
     parts = {"student": student, "teacher": teacher, "center": center, "optimizer": optimizer, "scaler": scaler}
@@ -98,7 +98,7 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
 
     for epoch in range(step // epoch_steps, config.epochs):
         order = rt.global_batches(len(train), batch_size=config.batch_size, seed=config.seed, epoch=epoch)
-        warm = rt.linear_rise(epoch, config.temperature_epochs, *config.teacher_temperature)
+        warm = rt.linear_rise(epoch, config.temperature_epochs, *config.teacher_temperature)  # T_t
         for pixels, _, _ in train.read(order[step % epoch_steps :], run=run, workers=config.workers):
             if run.stop_requested() or step == config.max_steps > 0:
                 checkpoints.save(step, log)
@@ -109,8 +109,8 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
             with precision:
                 t, s = g_t(x[: config.crops[0]]), g_s(x)
             log.require_finite(step + 1, torch.cat(s))
-            p = [center(logits, temperature=warm if config.sharpen else 0.1) for logits in t]
-            loss = co.dino_loss(student=s, teacher=p, student_temperature=0.1)
+            p = [center(logits, temperature=warm if config.sharpen else config.student_temperature) for logits in t]
+            loss = co.dino_loss(student=s, teacher=p, student_temperature=config.student_temperature)
             rt.backward(loss, optimizer, scaler)
             rt.clip_each(student, config.clip, frozen=head.last_layer if epoch < config.freeze_epochs else None)
             lr = co.cosine_schedule(step, steps, config.lr, 1e-6, warmup_steps=config.warmup * steps)
@@ -121,8 +121,8 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
 
             step += 1
             monitor.update(s[0], loss)
-            health = rt.health(student, s[0]) | rt.teacher_health(p, loss)
-            log.train(step, {"loss": loss, "lr": lr, **health}, images=len(images))
+            seen = {"loss": loss, "lr": lr, **rt.health(student, s[0]), **rt.teacher_health(p, loss)}
+            log.train(step, seen, images=len(images))
             if step == 1 and run.is_main:
                 rt.save_views(folder / "views.png", images, x)
             checkpoints.save_now_and_then(step, log)
