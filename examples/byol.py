@@ -36,15 +36,15 @@ import contrastive_ops as co
 class Config(rt.CommonConfig):
     """BYOL's own numbers; the defaults are the preset digits."""
 
-    epochs: int = 100  # passes over the training images
+    epochs: int = 80  # passes over the training images
     batch_size: int = 64  # images a step, over all ranks together
-    lr: float = 0.05  # the peak learning rate
+    lr: float = 0.15  # the peak learning rate
     views: Literal["digits", "digits-v2", "byol", "none"] = "digits-v2"  # the recipe of augmentation
     dim: int = 256  # width of projections
     hidden_dim: int = 1024  # width inside projector and predictor
     last_norm: bool = True  # BN without scale and shift behind the projector too, which the paper has not
     predictor: bool = True  # off: projections are compared as they are; should collapse
-    momentum: float = 0.99  # m at the start; it rises to 1 in half a cosine
+    momentum: float = 0.97  # m at the start; it rises to 1 in half a cosine
     optimizer: Literal["sgd", "adamw", "lars"] = "sgd"  # of timm
     weight_decay: float = 5e-4  # of all parameters but biases and norms
     warmup: float = 0.05  # part of the run in which the learning rate rises from 0
@@ -53,7 +53,8 @@ class Config(rt.CommonConfig):
 DIGITS = Config()
 PAPER = replace(
     DIGITS, data="folder:imagenet", views="byol", encoder="resnet50", image_size=224, epochs=300, batch_size=4096,
-    lr=4.8, hidden_dim=4096, last_norm=False, optimizer="lars", weight_decay=1e-6, warmup=10 / 300, workers=16,
+    lr=4.8, hidden_dim=4096, last_norm=False, momentum=0.99, optimizer="lars", weight_decay=1e-6, warmup=10 / 300,
+    workers=16,
 )  # fmt: skip
 PRESETS = {"digits": DIGITS, "paper": PAPER}
 

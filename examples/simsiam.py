@@ -32,32 +32,28 @@ import contrastive_ops as co
 class Config(rt.CommonConfig):
     """SimSiam's own numbers; the defaults are the preset digits."""
 
-    epochs: int = 100  # passes over the training images
+    epochs: int = 80  # passes over the training images
     batch_size: int = 64  # images a step, over all ranks together
-    lr: float = 0.06  # the peak learning rate
+    lr: float = 0.1  # the peak learning rate
     views: Literal["digits", "digits-v2", "moco-v2", "none"] = "digits-v2"  # the recipe of augmentation
-    dim: int = 128  # width of the embedding
-    hidden_dim: int = 256  # width inside the projector
-    bottleneck_dim: int = 64  # width inside the predictor
+    dim: int = 256  # width of the embedding
+    hidden_dim: int = 1024  # width inside the projector
+    bottleneck_dim: int = 2048  # width inside the predictor; in the paper a bottleneck
     weight_decay: float = 5e-4  # of all parameters
-    warmup: float = 0.0  # part of the run in which the learning rate rises from 0
+    warmup: float = 0.05  # part of the run in which the learning rate rises from 0
     stop_gradient: bool = True  # off: targets are trained too, by the cosine; should collapse
     predictor: Literal["mlp", "fixed", "none"] = "mlp"  # fixed: random weights that stay; none should collapse
     predictor_lr: Literal["constant", "decayed"] = "constant"  # decayed: as all others
     symmetric: bool = True  # off: the first view predicts the second, and not the reverse
-    similarity: Literal["cosine", "cross-entropy"] = (
-        "cosine"  # cross-entropy: both sides as distributions over channels
-    )
-    norms: Literal["none", "hidden", "default", "all"] = (
-        "default"  # BN in the heads; default: not behind the predictor
-    )
+    similarity: Literal["cosine", "cross-entropy"] = "cosine"  # cross-entropy: of softmaxes over channels
+    norms: Literal["none", "hidden", "default", "all"] = "default"  # where the heads have BN; all: at every end
     alternation: int = 1  # k: targets of k steps come from the weights at the first of them
 
 
 DIGITS = Config()
 PAPER = replace(
     DIGITS, data="folder:imagenet", views="moco-v2", encoder="resnet50-zero-init", image_size=224, epochs=100,
-    batch_size=512, lr=0.1, dim=2048, hidden_dim=2048, bottleneck_dim=512, weight_decay=1e-4, workers=16,
+    batch_size=512, lr=0.1, dim=2048, hidden_dim=2048, bottleneck_dim=512, weight_decay=1e-4, warmup=0.0, workers=16,
 )  # fmt: skip
 DISTANCES = {"cosine": co.stop_grad_cosine, "cross-entropy": co.stop_grad_cross_entropy}
 PRESETS = {"digits": DIGITS, "paper": PAPER}
