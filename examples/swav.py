@@ -34,22 +34,22 @@ import contrastive_ops as co
 class Config(rt.CommonConfig):
     """SwAV's own numbers; the defaults are the preset digits."""
 
-    epochs: int = 60  # passes over the training images
+    epochs: int = 80  # passes over the training images
     lr: float = 0.1  # the peak learning rate; it falls to a thousandth
     views: Literal["digits", "swav", "none"] = "digits"  # the recipe of augmentation
-    crops: tuple[int, int] = (2, 4)  # large ones, which are assigned and predict, and small ones, which only predict
+    crops: tuple[int, int] = (2, 0)  # large ones, which are assigned and predict, and small ones, which only predict
     small_size: int = 16  # height and width of the small crops
     dim: int = 32  # width of the embedding; below P, or embeddings can flee all prototypes
-    hidden_dim: int = 512  # width inside the head
-    prototypes: int = 128  # P
-    freeze_epochs: int = 16  # epochs in which prototypes stay where they started
+    hidden_dim: int = 1024  # width inside the head
+    prototypes: int = 256  # P
+    freeze_epochs: int = 15  # epochs in which prototypes stay where they started
     sinkhorn: bool = True  # off: the softmax of a row's own scores is its assignment; should fail
     epsilon: float = 0.03  # by which scores are divided for the assignments
     temperature: float = 0.4  # T of the loss; large here, since views hardly agree at first
-    queue_size: int = 0  # rows of earlier batches, over all ranks, beside each large crop's; 0: none
-    queue_epoch: int = 15  # the first epoch that fills the queues
+    queue_size: int = 512  # rows of earlier batches, over all ranks, beside each large crop's; 0: none
+    queue_epoch: int = 1  # the first epoch that fills the queues
     optimizer: Literal["sgd", "lars", "adamw"] = "sgd"  # of timm; sgd with Nesterov's momentum
-    weight_decay: float = 1e-4  # of all parameters
+    weight_decay: float = 5e-4  # of all parameters
     warmup: float = 0.05  # part of the run in which the learning rate rises, from a sixteenth
 
 
@@ -57,7 +57,7 @@ DIGITS = Config()
 PAPER = replace(
     DIGITS, data="folder:imagenet", views="swav", crops=(2, 6), small_size=96, encoder="resnet50", image_size=224,
     epochs=800, batch_size=4096, lr=4.8, dim=128, hidden_dim=2048, prototypes=3000, freeze_epochs=1, epsilon=0.05,
-    temperature=0.1, optimizer="lars", weight_decay=1e-6, warmup=10 / 800, workers=16,
+    temperature=0.1, queue_size=0, queue_epoch=15, optimizer="lars", weight_decay=1e-6, warmup=10 / 800, workers=16,
 )  # fmt: skip
 PAPER_256 = replace(PAPER, epochs=200, batch_size=256, lr=0.6, queue_size=3840, warmup=0.0)
 PRESETS = {"digits": DIGITS, "paper": PAPER, "paper-256": PAPER_256}

@@ -55,8 +55,18 @@ TRAINERS = (
     Trainer("simsiam", paper=("--hidden-dim", "64", "--dim", "64"), invariant=("--views", "none")),
     Trainer("simsiam", ("--alternation", "3", "--norms", "all"), mode="alternation", invariant=("--views", "none")),
     Trainer("cmc", invariant=("--views", "none")),
-    Trainer("swav", paper=("--crops", "2", "1", "--prototypes", "64"), invariant=("--views", "none")),
-    Trainer("swav", ("--queue-size", "24", "--queue-epoch", "0"), mode="queue", invariant=("--views", "none")),
+    Trainer(
+        "swav",
+        ("--crops", "2", "2", "--queue-size", "0"),
+        paper=("--crops", "2", "1", "--prototypes", "64"),
+        invariant=("--views", "none", "--lr", "2e-2"),
+    ),
+    Trainer(
+        "swav",
+        ("--queue-size", "24", "--queue-epoch", "0"),
+        mode="queue",
+        invariant=("--views", "none", "--lr", "2e-2"),
+    ),
     Trainer(
         "dino",
         ("--crops", "2", "2", "--freeze-epochs", "1"),
