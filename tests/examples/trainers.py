@@ -59,13 +59,13 @@ TRAINERS = (
         "swav",
         ("--crops", "2", "2", "--queue-size", "0"),
         paper=("--crops", "2", "1", "--prototypes", "64"),
-        invariant=("--views", "none", "--lr", "2e-2"),
+        invariant=("--views", "none", "--lr", "2e-3"),
     ),
     Trainer(
         "swav",
         ("--queue-size", "24", "--queue-epoch", "0"),
         mode="queue",
-        invariant=("--views", "none", "--lr", "2e-2"),
+        invariant=("--views", "none", "--lr", "2e-3"),
     ),
     Trainer(
         "dino",
