@@ -33,14 +33,15 @@ def create_moco_encoder(name: str, *, patch_embed: str, image_size: int) -> nn.M
     options: dict[str, Any] = {"weight_init": "moco"}  # timm's: Xavier's, with qkv as three matrices, and no positions
     if patch_embed == "frozen":
         options["embed_layer"] = FrozenPatchEmbed
-    encoder: Any = create_encoder(name, options=options)
-    if encoder.patch_embed.img_size != (image_size, image_size):
-        size = " x ".join(map(str, encoder.patch_embed.img_size))
+    encoder = create_encoder(name, options=options)
+    embed: Any = encoder.patch_embed
+    if embed.img_size != (image_size, image_size):
+        size = " x ".join(map(str, embed.img_size))
         raise ValueError(f"--image-size: {name} is made for {size} pixels, got {image_size}")
     if patch_embed == "learned":
-        initialise_projection(encoder.patch_embed.proj)
+        initialise_projection(embed.proj)
     fix_positions(encoder)
-    return encoder  # type: ignore[no-any-return]
+    return encoder
 
 
 def initialise_projection(projection: nn.Conv2d) -> None:
