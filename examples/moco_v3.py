@@ -37,7 +37,7 @@ class Config(rt.CommonConfig):
 
     epochs: int = 50  # passes over the training images
     lr: float = 0.1  # the peak learning rate
-    views: Literal["digits-v2", "digits-strong", "moco-v3", "moco-v3-vit", "none"] = "digits-v2"  # the augmentation
+    views: Literal["digits", "digits-v2", "moco-v3", "moco-v3-vit", "none"] = "digits-v2"  # the augmentation
     patch_embed: Literal["learned", "frozen"] = "learned"  # the patch projection of a ViT, trained or left at random
     dim: int = 128  # width of queries and keys
     hidden_dim: int = 1024  # width inside projector and predictor
@@ -50,7 +50,7 @@ class Config(rt.CommonConfig):
 
 DIGITS = Config()
 VIT = replace(
-    DIGITS, encoder="tiny-vit-patch4", patch_embed="frozen", views="digits-strong", epochs=80, lr=1e-3,
+    DIGITS, encoder="tiny-vit-patch4", patch_embed="frozen", epochs=80, lr=1e-3,
     optimizer="adamw", weight_decay=1e-2,
 )  # fmt: skip
 PAPER_VIT = replace(

@@ -52,14 +52,13 @@ from _runtime.sources import Images, load_images
 from _runtime.stages import StudentConfig, after_stages, create_student, finish_student
 from _runtime.text import TextTransformer, WordTokenizer
 from _runtime.trained import encoder_of, load_encoder, load_weights
-from _runtime.view_crops import CROPS, crops_of
-from _runtime.view_pairs import VIEW_PAIRS, unchanged_pair
+from _runtime.view_crops import crops_of
+from _runtime.view_pairs import VIEW_PAIRS
 from _runtime.views import VIEWS, digits_v1_view, digits_v2_view, plain_view, to_float, unchanged_view
 from _runtime.vit import create_moco_encoder, is_vit
 from _runtime.zero_shot import ZeroShot
 
 __all__ = [
-    "CROPS",
     "OPTIMIZERS",
     "SCHEDULES",
     "VIEWS",
@@ -88,8 +87,8 @@ __all__ = [
     "average",
     "averaged_weights",
     "begin",
-    "cosine_of_trained",
     "clip_each",
+    "cosine_of_trained",
     "count_classes",
     "create_context_features",
     "chance_of_pairs",
@@ -144,7 +143,6 @@ __all__ = [
     "teacher_of",
     "tile",
     "to_float",
-    "unchanged_pair",
     "unchanged_view",
     "update",
 ]

@@ -12,8 +12,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from _runtime.view_pairs import BLUR_AND_SOLARIZE, distort_digits
-from _runtime.views import STD, digits_v2_view, plain_view
+from _runtime.view_pairs import BLUR_AND_SOLARIZE
+from _runtime.views import STD, digits_v2_view, distort_digits, plain_view
 from contrastive_ops import dino_views, normalize, swav_views
 
 DIGITS_SCALES = ((0.5, 1.0), (0.3, 0.6))  # shares of the area: a small crop still holds most of most digits

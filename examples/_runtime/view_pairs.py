@@ -11,19 +11,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from _runtime.views import MEAN, STD, VIEWS, plain_view
-from contrastive_ops import (
-    byol_views,
-    color_jitter,
-    gaussian_blur,
-    moco_v3_views,
-    normalize,
-    random_grayscale,
-    random_invert,
-    random_resized_crop,
-    random_rotation,
-    random_solarize,
-)
+from _runtime.views import VIEWS, distort_digits, plain_view
+from contrastive_ops import byol_views, moco_v3_views
 
 Pair = tuple[Tensor, Tensor]
 BLUR_AND_SOLARIZE = ((1.0, 0.0), (0.1, 0.2))  # probabilities in the first view and in the second: BYOL's
@@ -39,38 +28,6 @@ def digits_pair(images: Tensor, *, size: int, generator: torch.Generator | None 
         for blur, solarize in BLUR_AND_SOLARIZE
     )
     return first, second
-
-
-def distort_digits(
-    images: Tensor,
-    *,
-    size: int,
-    blur: float,
-    solarize: float,
-    scale: tuple[float, float] = (0.5, 1.0),
-    grey: float = 0.5,
-    generator: torch.Generator | None,
-) -> Tensor:
-    """One view, with these probabilities of blur, solarisation and grey, and this share of the area."""
-    x = random_resized_crop(images, size=size, scale=scale, generator=generator)
-    x = random_rotation(x, degrees=15, generator=generator)
-    x = color_jitter(x, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.5, p=0.8, generator=generator)
-    x = random_grayscale(x, p=grey, generator=generator)
-    x = gaussian_blur(x, sigma=(0.1, 1.0), p=blur, generator=generator)
-    x = random_solarize(x, threshold=0.5, p=solarize, generator=generator)
-    x = random_invert(x, p=0.5, generator=generator)
-    return normalize(x, mean=MEAN, std=STD)
-
-
-def digits_strong_view(images: Tensor, *, size: int, generator: torch.Generator | None = None) -> Tensor:
-    """Stronger colours, for ViTs: under `digits_v2_view` a small one came to know colours and sizes, and no digit."""
-    x = random_resized_crop(images, size=size, scale=(0.5, 1.0), generator=generator)
-    x = random_rotation(x, degrees=15, generator=generator)
-    x = color_jitter(x, brightness=0.6, contrast=0.8, saturation=0.8, hue=0.5, generator=generator)
-    x = random_grayscale(x, p=0.8, generator=generator)
-    x = gaussian_blur(x, sigma=(0.1, 1.0), p=0.3, generator=generator)
-    x = random_invert(x, p=0.5, generator=generator)
-    return normalize(x, mean=MEAN, std=STD)
 
 
 def alike_pair(
@@ -89,7 +46,6 @@ def unchanged_pair(images: Tensor, *, size: int, generator: torch.Generator | No
 VIEW_PAIRS: dict[str, Callable[..., Pair]] = {  # by the names that `--views` takes
     "digits": digits_pair,
     "digits-v2": partial(alike_pair, VIEWS["digits-v2"]),
-    "digits-strong": partial(alike_pair, digits_strong_view),
     "none": unchanged_pair,
     "byol": byol_views,
     "moco-v2": partial(alike_pair, VIEWS["moco-v2"]),

@@ -27,6 +27,7 @@ from contrastive_ops import (
     random_invert,
     random_resized_crop,
     random_rotation,
+    random_solarize,
     simclr_view,
 )
 
@@ -41,11 +42,27 @@ def digits_v2_view(
     images: Tensor, *, size: int, scale: tuple[float, float] = (0.5, 1.0), generator: torch.Generator | None = None
 ) -> Tensor:
     """MoCo v2's recipe for the digits: crop, rotation, jitter sometimes, grey, blur, inversion."""
+    return distort_digits(images, size=size, scale=scale, blur=0.3, solarize=0.0, generator=generator)
+
+
+def distort_digits(
+    images: Tensor,
+    *,
+    size: int,
+    blur: float,
+    solarize: float,
+    scale: tuple[float, float] = (0.5, 1.0),
+    grey: float = 0.5,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """One view of digits, with these probabilities of blur, solarisation and grey, and this share of the area."""
     x = random_resized_crop(images, size=size, scale=scale, generator=generator)
     x = random_rotation(x, degrees=15, generator=generator)
     x = color_jitter(x, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.5, p=0.8, generator=generator)
-    x = random_grayscale(x, p=0.5, generator=generator)
-    x = gaussian_blur(x, sigma=(0.1, 1.0), p=0.3, generator=generator)
+    x = random_grayscale(x, p=grey, generator=generator)
+    x = gaussian_blur(x, sigma=(0.1, 1.0), p=blur, generator=generator)
+    if solarize:  # nothing is drawn for what never comes
+        x = random_solarize(x, threshold=0.5, p=solarize, generator=generator)
     x = random_invert(x, p=0.5, generator=generator)
     return normalize(x, mean=MEAN, std=STD)
 
