@@ -37,7 +37,6 @@ class Config(rt.CommonConfig):
     """BYOL's own numbers; the defaults are the preset digits."""
 
     epochs: int = 80  # passes over the training images
-    batch_size: int = 64  # images a step, over all ranks together
     lr: float = 0.15  # the peak learning rate
     views: Literal["digits", "digits-v2", "byol", "none"] = "digits-v2"  # the recipe of augmentation
     dim: int = 256  # width of projections

@@ -6,7 +6,7 @@
     loss.backward(); update(f, g, h)                            # h with a learning rate that stays
 
 "Exploring Simple Siamese Representation Learning", algorithm 1. BN takes its statistics over all ranks, of one view
-at a time. The switches are its ablations; --no-stop-gradient and --predictor none collapse, and the log says so.
+at a time. The switches are its ablations; --no-stop-gradient and --predictor none must fail: watch the spread.
 
     python examples/simsiam.py                                          # the embedded digits, minutes on a CPU
     torchrun --nproc-per-node 2 examples/simsiam.py
@@ -33,7 +33,6 @@ class Config(rt.CommonConfig):
     """SimSiam's own numbers; the defaults are the preset digits."""
 
     epochs: int = 80  # passes over the training images
-    batch_size: int = 64  # images a step, over all ranks together
     lr: float = 0.1  # the peak learning rate
     views: Literal["digits", "digits-v2", "moco-v2", "none"] = "digits-v2"  # the recipe of augmentation
     dim: int = 256  # width of the embedding

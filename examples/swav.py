@@ -106,9 +106,8 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
             q = []
             for i in range(config.crops[0]):  # the large crops
                 earlier = queues.exchange(i, z[i], begun=epoch >= config.queue_epoch)
-                rows = torch.cat([net.prototypes(earlier), scores[i]]).detach()
-                softmax = (rows / config.epsilon).softmax(1)
-                q_i = co.sinkhorn(rows, epsilon=config.epsilon) if config.sinkhorn else softmax
+                s = torch.cat([net.prototypes(earlier), scores[i]]).detach()
+                q_i = co.sinkhorn(s, epsilon=config.epsilon) if config.sinkhorn else (s / config.epsilon).softmax(1)
                 q.append(q_i[len(earlier) :])
             loss = co.swapped_prediction(scores, q, temperature=config.temperature)
             rise = {"warmup_steps": config.warmup * steps, "warmup_start": config.lr / 16}
