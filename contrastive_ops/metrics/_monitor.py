@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from contrastive_ops import _checks
 from contrastive_ops.metrics._geometry import feature_std
 
-_LOW_STD = 0.25  # of 1 / sqrt(D)
 _NEAR = 0.01  # of the span that the constants give
 
 
@@ -17,7 +16,7 @@ class CollapseMonitor(nn.Module):
 
     A sign counts once it has held for `patience` updates in a row:
 
-    - $\mathrm{feature\_std} < \tfrac14 / \sqrt{D}$: all embeddings point one way;
+    - $\mathrm{feature\_std} < \mathrm{low\_std} / \sqrt{D}$: all embeddings point one way;
     - the loss is within 1 % of `chance_loss`: the network tells nothing apart;
     - the loss is within 1 % of `floor_loss`: the task has become trivial.
 
@@ -38,10 +37,13 @@ class CollapseMonitor(nn.Module):
         chance_name: its formula, quoted in the report, for instance "ln(1+K)".
         floor_loss: the loss of a trivial solution; None: not watched.
         floor_name: its formula.
+        low_std: in [0, 1], the part of 1 / sqrt(D), the deviation of evenly spread embeddings, below which embeddings
+            count as gathered. BN behind a head slows their fall: 0.5 tells SimSiam's and BYOL's collapse early, whose
+            healthy embeddings stay near 1.
         patience: updates in a row that make a sign count.
 
     Raises:
-        ValueError: `dim` or `patience` below 1, or a loss that is not finite.
+        ValueError: `dim` or `patience` below 1, `low_std` outside [0, 1], or a loss that is not finite.
         TypeError: an argument is of the wrong type.
 
     Example:
@@ -49,7 +51,7 @@ class CollapseMonitor(nn.Module):
         >>> monitor = CollapseMonitor(4, patience=1)
         >>> monitor.update(torch.ones(8, 4))
         >>> print(monitor.report()[0])
-        feature std 0.0000 has been below a quarter of 1/sqrt(4) = 0.5000 for 1 update: all embeddings point one way
+        feature std 0.0000 has been below 0.25 of 1/sqrt(4) = 0.5000 for 1 update: all embeddings point one way
         >>> z, healthy = torch.ones(8, 4), torch.eye(4)
         >>> moco = CollapseMonitor(4, chance_loss=math.log(1 + 256), chance_name="ln(1+K)", patience=1)
         >>> moco.update(healthy, info_nce(z, z, torch.ones(256, 4)))
@@ -71,7 +73,7 @@ class CollapseMonitor(nn.Module):
 
     std: Tensor
     loss: Tensor
-    low_std: Tensor
+    gathered: Tensor
     at_chance: Tensor
     at_floor: Tensor
 
@@ -83,20 +85,22 @@ class CollapseMonitor(nn.Module):
         chance_name: str = "chance",
         floor_loss: float | None = None,
         floor_name: str = "the floor",
+        low_std: float = 0.25,
         patience: int = 50,
     ) -> None:
         _checks.is_count("dim", dim)
+        _checks.is_real("low_std", low_std, low=0.0, high=1.0)
         _checks.is_count("patience", patience)
         for name, value in (("chance_loss", chance_loss), ("floor_loss", floor_loss)):
             if value is not None:
                 _checks.is_real(name, value)
         super().__init__()
-        self.dim, self.patience = dim, patience
+        self.dim, self.low_std, self.patience = dim, low_std, patience
         self.chance_loss, self.chance_name = chance_loss, chance_name
         self.floor_loss, self.floor_name = floor_loss, floor_name
         for name in ("std", "loss"):
             self.register_buffer(name, torch.zeros(()))
-        for name in ("low_std", "at_chance", "at_floor"):
+        for name in ("gathered", "at_chance", "at_floor"):
             self.register_buffer(name, torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
@@ -112,7 +116,7 @@ class CollapseMonitor(nn.Module):
         if not self.training:
             return
         self.std.copy_(std)
-        self._count(self.low_std, std < _LOW_STD * self.dim**-0.5)
+        self._count(self.gathered, std < self.low_std * self.dim**-0.5)
         if loss is None:
             return
         self.loss.copy_(torch.as_tensor(loss))
@@ -126,11 +130,11 @@ class CollapseMonitor(nn.Module):
 
     def report(self) -> list[str]:
         """One sentence for each sign that has held for `patience` updates; an empty list when healthy."""
-        held = int(self.low_std)
+        held = int(self.gathered)
         said = []
         if held >= self.patience:
             said.append(
-                f"feature std {float(self.std):.4f} has been below a quarter of 1/sqrt({self.dim}) = "
+                f"feature std {float(self.std):.4f} has been below {self.low_std:g} of 1/sqrt({self.dim}) = "
                 f"{self.dim**-0.5:.4f} for {_updates(held)}: all embeddings point one way"
             )
         for counter, constant, name, meaning in (
@@ -145,7 +149,7 @@ class CollapseMonitor(nn.Module):
         return said
 
     def extra_repr(self) -> str:
-        return f"dim={self.dim}, patience={self.patience}"
+        return f"dim={self.dim}, low_std={self.low_std:g}, patience={self.patience}"
 
 
 def _updates(count: int) -> str:

@@ -112,6 +112,15 @@ def test_the_monitor_says_which_constant_it_sees() -> None:
     assert "trivial" in floor
 
 
+def test_low_std_is_the_part_of_an_even_spread_below_which_the_monitor_speaks() -> None:
+    z = torch.eye(4).repeat(2, 1) + 1.0
+    ratio = float(co.feature_std(z)) * 4**0.5
+    for low_std, speaks in ((ratio - 0.01, False), (ratio + 0.01, True)):
+        monitor = co.CollapseMonitor(4, low_std=low_std, patience=1)
+        monitor.update(z)
+        assert bool(monitor.report()) is speaks
+
+
 def test_one_good_step_resets_the_monitor() -> None:
     monitor = co.CollapseMonitor(4, patience=2)
     for z in (torch.ones(8, 4), torch.randn(8, 4), torch.ones(8, 4)):

@@ -211,6 +211,7 @@ ROWS: tuple[Row, ...] = (
         bad=(
             (lambda: co.CollapseMonitor(0), "dim"),
             (lambda: co.CollapseMonitor(3, patience=0), "patience"),
+            (lambda: co.CollapseMonitor(3, low_std=1.5), "low_std"),
             (lambda: co.CollapseMonitor(3, chance_loss=float("nan")), "chance_loss"),
             (lambda: co.CollapseMonitor(3, floor_loss="-1"), "floor_loss"),
             (lambda: co.CollapseMonitor(3).update(torch.ones(4, 2)), "z"),
