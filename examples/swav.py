@@ -34,19 +34,20 @@ import contrastive_ops as co
 class Config(rt.CommonConfig):
     """SwAV's own numbers; the defaults are the preset digits."""
 
-    epochs: int = 80  # passes over the training images
-    lr: float = 0.1  # the peak learning rate; it falls to a thousandth
+    epochs: int = 50  # passes over the training images
+    batch_size: int = 32  # images a step, over all ranks together
+    lr: float = 0.07  # the peak learning rate; it falls to a thousandth
     views: Literal["digits", "swav", "none"] = "digits"  # the recipe of augmentation
     crops: tuple[int, int] = (2, 0)  # large ones, which are assigned and predict, and small ones, which only predict
     small_size: int = 16  # height and width of the small crops
     dim: int = 32  # width of the embedding; below P, or embeddings can flee all prototypes
     hidden_dim: int = 1024  # width inside the head
     prototypes: int = 256  # P
-    freeze_epochs: int = 15  # epochs in which prototypes stay where they started
+    freeze_epochs: int = 40  # epochs in which prototypes stay where they started; sooner, they gather
     sinkhorn: bool = True  # off: the softmax of a row's own scores is its assignment; should fail
     epsilon: float = 0.03  # by which scores are divided for the assignments
-    temperature: float = 0.4  # T of the loss; large here, since views hardly agree at first
-    queue_size: int = 512  # rows of earlier batches, over all ranks, beside each large crop's; 0: none
+    temperature: float = 0.3  # T of the loss; large here, since views hardly agree at first
+    queue_size: int = 256  # rows of earlier batches, over all ranks, beside each large crop's; 0: none
     queue_epoch: int = 1  # the first epoch that fills the queues
     optimizer: Literal["sgd", "lars", "adamw"] = "sgd"  # of timm; sgd with Nesterov's momentum
     weight_decay: float = 5e-4  # of all parameters
