@@ -1,7 +1,7 @@
-"""Run the default command of every trainer with several seeds, and print the table of results.
+"""Run the default command of every trainer, and its small presets, with several seeds; print the table of results.
 
     python examples/run_all.py                                   # all trainers, seeds 0 1 2, one process each: hours
-    python examples/run_all.py --trainers simclr moco --seeds 0
+    python examples/run_all.py --trainers simclr moco moco:v1 --seeds 0   # NAME:PRESET is another preset of NAME
     python examples/run_all.py --processes 1 2                   # each also under torchrun with two processes
     python examples/run_all.py --table-only                      # of the runs that are there
 
@@ -21,7 +21,7 @@ from typing import Any
 HERE = Path(__file__).parent
 TRAINERS = (
     *("moco", "simclr", "invaspread", "instdisc", "cpc", "cmc", "clip", "crd", "simclr_v2"),
-    *("swav", "byol", "simsiam", "moco_v3", "dino"),
+    *("swav", "byol", "simsiam", "moco_v3", "dino", "moco:v1", "moco_v3:vit", "dino:vit"),
 )
 OTHERS = (  # accuracies that some trainers measure besides
     *("zero_shot", "teacher", "alone", "student", "knn_l", "knn_ab", "knn_gradient"),
@@ -61,13 +61,15 @@ def parse() -> argparse.Namespace:
 
 def run_folder(out: Path, trainer: str, seed: int, processes: int) -> Path:
     """Where one run lies."""
-    return out / f"{trainer}-seed{seed}-processes{processes}"
+    return out / f"{trainer.replace(':', '-')}-seed{seed}-processes{processes}"
 
 
 def run(trainer: str, seed: int, processes: int, folder: Path, extra: list[str]) -> None:
     """One training in processes of its own; a failure is told and the others go on."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    start = [sys.executable, *(torchrun if processes > 1 else []), str(HERE / f"{trainer}.py")]
+    name, _, preset = trainer.partition(":")
+    start = [sys.executable, *(torchrun if processes > 1 else []), str(HERE / f"{name}.py")]
+    start += ["--preset", preset] if preset else []
     command = [*start, "--seed", str(seed), "--out", str(folder), "--resume", *extra]
     print("$", " ".join(command), flush=True)
     code = subprocess.run(command, check=False).returncode
@@ -78,7 +80,7 @@ def run(trainer: str, seed: int, processes: int, folder: Path, extra: list[str])
 def row(summary: dict[str, Any]) -> list[Any]:
     """One line of the table from a run's summary."""
     return [
-        f"`examples/{summary['method']}.py`",
+        command_of(summary),
         summary["seed"],
         summary["world_size"],
         *(percent(summary[name]) for name in ("knn_initial", "knn", "linear")),
@@ -88,16 +90,22 @@ def row(summary: dict[str, Any]) -> list[Any]:
     ]
 
 
+def command_of(summary: dict[str, Any]) -> str:
+    """The command of a run, without its seed and its number of processes."""
+    preset = "" if summary["preset"] == "digits" else f" --preset {summary['preset']}"
+    return f"`examples/{summary['method']}.py{preset}`"
+
+
 def means(summaries: list[dict[str, Any]]) -> list[list[Any]]:
-    """One line for each trainer and number of processes: what its seeds have in common."""
+    """One line for each command and number of processes: what its seeds have in common."""
     lines = []
-    for method, processes in sorted({(s["method"], s["world_size"]) for s in summaries}):
-        runs = [s for s in summaries if (s["method"], s["world_size"]) == (method, processes)]
+    for command, processes in sorted({(command_of(s), s["world_size"]) for s in summaries}):
+        runs = [s for s in summaries if (command_of(s), s["world_size"]) == (command, processes)]
         mean = {name: percent(mean_of(runs, name)) for name in ("knn", "linear", *OTHERS)}
         others = ", ".join(f"{name.replace('_', '-')} {mean[name]}" for name in OTHERS if mean[name])
         lowest = percent(min(run["knn"] for run in runs))
         seeds = ", ".join(str(run["seed"]) for run in runs)
-        lines.append([f"`examples/{method}.py`", processes, seeds, mean["knn"], lowest, mean["linear"], others])
+        lines.append([command, processes, seeds, mean["knn"], lowest, mean["linear"], others])
     return lines
 
 
