@@ -36,8 +36,9 @@ import contrastive_ops as co
 class Config(rt.CommonConfig):
     """BYOL's own numbers; the defaults are the preset digits."""
 
-    epochs: int = 80  # passes over the training images
-    lr: float = 0.15  # the peak learning rate
+    epochs: int = 60  # passes over the training images
+    batch_size: int = 32  # images a step, over all ranks together
+    lr: float = 0.1  # the peak learning rate
     views: Literal["digits", "digits-v2", "byol", "none"] = "digits-v2"  # the recipe of augmentation
     dim: int = 256  # width of projections
     hidden_dim: int = 1024  # width inside projector and predictor
