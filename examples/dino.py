@@ -65,7 +65,7 @@ PAPER_RESNET = replace(
     PAPER, views="dino-resnet", encoder="resnet50", epochs=100, batch_size=512, lr=0.06, freeze_scale=True,
     teacher_temperature=(0.04, 0.04), drop_path=0.0, optimizer="momentum", weight_decay=(1e-4, 1e-4), warmup=10 / 100,
 )  # fmt: skip
-VIT = Config(encoder="tiny-vit", lr=1e-3, optimizer="adamw", weight_decay=(1e-2, 1e-2))
+VIT = Config(encoder="tiny-vit", image_size=24, small_size=12, lr=1e-3, optimizer="adamw", weight_decay=(1e-2, 1e-2))
 PRESETS = {"digits": Config(), "vit": VIT, "paper": PAPER, "paper-resnet50": PAPER_RESNET}
 
 

@@ -50,12 +50,12 @@ class Config(rt.CommonConfig):
 
 DIGITS = Config()
 VIT = replace(
-    DIGITS, encoder="tiny-vit-patch4", patch_embed="frozen", epochs=80, lr=1e-3,
-    optimizer="adamw", weight_decay=1e-2,
+    DIGITS, encoder="tiny-vit", image_size=24, epochs=100, lr=2e-3, optimizer="adamw", weight_decay=1e-2
 )  # fmt: skip
 PAPER_VIT = replace(
-    VIT, data="folder:imagenet", views="moco-v3-vit", encoder="vit-small-12-heads", image_size=224, epochs=300,
-    batch_size=4096, lr=2.4e-3, dim=256, hidden_dim=4096, momentum=0.99, weight_decay=0.1, warmup=40 / 300, workers=16,
+    VIT, data="folder:imagenet", views="moco-v3-vit", encoder="vit-small-12-heads", patch_embed="frozen", dim=256,
+    image_size=224, epochs=300, batch_size=4096, lr=2.4e-3, hidden_dim=4096, momentum=0.99, weight_decay=0.1,
+    warmup=40 / 300, workers=16,
 )  # fmt: skip
 PAPER_RESNET50 = replace(
     DIGITS, data="folder:imagenet", views="moco-v3", encoder="resnet50-zero-init", image_size=224, epochs=100, lr=9.6,

@@ -49,7 +49,7 @@ def test_positions_that_waves_do_not_divide_are_refused() -> None:
         sincos_positions(2, 2, 6)
 
 
-def vit(patch_embed: str = "learned", name: str = VIT, image_size: int = 32) -> Any:
+def vit(patch_embed: str = "learned", name: str = VIT, image_size: int = 24) -> Any:
     torch.manual_seed(0)
     return create_moco_encoder(name, patch_embed=patch_embed, image_size=image_size)
 
@@ -97,7 +97,7 @@ def test_biases_are_zero_and_the_class_token_nearly(patch_embed: str) -> None:
 def test_only_the_frozen_projection_gets_no_gradient() -> None:
     for patch_embed in ("learned", "frozen"):
         encoder = vit(patch_embed)
-        encoder(torch.randn(2, 3, 32, 32)).sum().backward()
+        encoder(torch.randn(2, 3, 24, 24)).sum().backward()
         without = {name for name, p in encoder.named_parameters() if p.grad is None}
         frozen = {"patch_embed.proj.weight", "patch_embed.proj.bias"} if patch_embed == "frozen" else set()
         assert without == {"pos_embed"} | frozen
@@ -137,7 +137,7 @@ def test_the_papers_resnet_starts_with_residual_branches_at_zero() -> None:
 def test_what_does_not_fit_is_said() -> None:
     with pytest.raises(ValueError, match="--patch-embed: frozen needs a ViT, which has patches; got --encoder tiny"):
         vit("frozen", name="tiny")
-    with pytest.raises(ValueError, match="--image-size: tiny-vit is made for 32 x 32 pixels, got 64"):
+    with pytest.raises(ValueError, match="--image-size: tiny-vit is made for 24 x 24 pixels, got 64"):
         vit(image_size=64)
 
 
@@ -219,13 +219,14 @@ def test_both_encoders_train_with_the_large_batch_optimisers(optimizer: str, cif
 
 
 def test_a_frozen_projection_stays_and_timm_loads_the_encoder(cifar: str, tmp_path: Path) -> None:
-    train(tmp_path / "run", "--data", cifar, "--preset", "vit", "--warmup", "0", "--ema-decay", "0.5")
+    frozen = ("--preset", "vit", "--patch-embed", "frozen", "--warmup", "0", "--ema-decay", "0.5")
+    train(tmp_path / "run", "--data", cifar, *frozen)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     loaded = timm.create_model(
         **summary["timm"], checkpoint_path=str(tmp_path / "run" / "encoder.safetensors")
     ).state_dict()
     torch.manual_seed(0)
-    start = create_moco_encoder(moco_v3.VIT.encoder, patch_embed="frozen", image_size=32).state_dict()
+    start = create_moco_encoder(moco_v3.VIT.encoder, patch_embed="frozen", image_size=24).state_dict()
     stood = {name for name, value in loaded.items() if torch.equal(value, start[name])}
     assert stood == {"pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias"}
 
