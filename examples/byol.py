@@ -92,7 +92,7 @@ def main(run: rt.Run, config: Config) -> None:
     optimizer = rt.create_optimizer(config.optimizer, online, lr=config.lr, weight_decay=config.weight_decay)
     precision, scaler = rt.mixed_precision(config.precision, run.device)
     averaged = rt.average(encoder, config.ema_decay)
-    monitor = co.CollapseMonitor(config.dim, floor_loss=0.0, floor_name="0", low_std=0.5).to(run.device)
+    monitor = co.CollapseMonitor(config.dim, floor_loss=0.0, floor_name="0", low_std=0.6).to(run.device)
 
     generator = rt.seeded_generator(config.seed, run)  # from here on each rank draws its own numbers
     parts = {"online": online, "target": target, "optimizer": optimizer, "scaler": scaler, "averaged": averaged}

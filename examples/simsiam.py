@@ -87,7 +87,7 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
     optimizer = torch.optim.SGD(groups, config.lr, momentum=0.9, weight_decay=config.weight_decay)
     precision, scaler = rt.mixed_precision(config.precision, run.device)
     averaged = rt.average(encoder, config.ema_decay)
-    monitor = co.CollapseMonitor(config.dim, floor_loss=-1.0, floor_name="-1", low_std=0.5).to(run.device)
+    monitor = co.CollapseMonitor(config.dim, floor_loss=-1.0, floor_name="-1", low_std=0.6).to(run.device)
 
     generator = rt.seeded_generator(config.seed, run)  # from here on each rank draws its own numbers
     parts = {"net": net, "frozen": frozen, "optimizer": optimizer, "scaler": scaler, "averaged": averaged}

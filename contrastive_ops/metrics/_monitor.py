@@ -38,7 +38,7 @@ class CollapseMonitor(nn.Module):
         floor_loss: the loss of a trivial solution; None: not watched.
         floor_name: its formula.
         low_std: in [0, 1], the part of 1 / sqrt(D), the deviation of evenly spread embeddings, below which embeddings
-            count as gathered. BN behind a head slows their fall: 0.5 tells SimSiam's and BYOL's collapse early, whose
+            count as gathered. BN behind a head slows their fall: 0.6 tells SimSiam's and BYOL's collapse early, whose
             healthy embeddings stay near 1.
         patience: updates in a row that make a sign count.
 
