@@ -6,7 +6,7 @@
     loss.backward(); update(f, g, h)                            # h with a learning rate that stays
 
 "Exploring Simple Siamese Representation Learning", algorithm 1. BN takes its statistics over all ranks, of one view
-at a time. The switches are its ablations; --no-stop-gradient and --predictor none must fail: watch the spread.
+at a time. The switches are its ablations; --no-stop-gradient and --predictor none collapse; the log says so.
 
     python examples/simsiam.py                                          # the embedded digits, minutes on a CPU
     torchrun --nproc-per-node 2 examples/simsiam.py
