@@ -11,7 +11,7 @@
 ranks. A ViT's patch projection may be frozen: learned, its gradient spikes before accuracy dips. The log says when.
 
     python examples/moco_v3.py                                          # a ResNet on the embedded digits
-    python examples/moco_v3.py --preset vit                             # a small ViT; also --patch-embed learned
+    python examples/moco_v3.py --preset vit                             # a small ViT; also --patch-embed frozen
     torchrun --nproc-per-node 8 examples/moco_v3.py --preset paper --data folder:/path/to/imagenet
 """
 
