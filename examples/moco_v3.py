@@ -37,7 +37,7 @@ class Config(rt.CommonConfig):
 
     epochs: int = 50  # passes over the training images
     lr: float = 0.1  # the peak learning rate
-    views: Literal["digits", "digits-v2", "moco-v3", "moco-v3-vit", "none"] = "digits-v2"  # the augmentation
+    views: Literal["digits", "digits-v2", "digits-vit", "moco-v3", "moco-v3-vit", "none"] = "digits-v2"  # augmentation
     patch_embed: Literal["learned", "frozen"] = "learned"  # the patch projection of a ViT, trained or left at random
     dim: int = 128  # width of queries and keys
     hidden_dim: int = 1024  # width inside projector and predictor
@@ -50,7 +50,8 @@ class Config(rt.CommonConfig):
 
 DIGITS = Config()
 VIT = replace(
-    DIGITS, encoder="tiny-vit", image_size=24, epochs=100, lr=2e-3, optimizer="adamw", weight_decay=1e-2
+    DIGITS, views="digits-vit", encoder="tiny-vit", image_size=24, epochs=120, lr=2e-3, optimizer="adamw",
+    weight_decay=1e-2,
 )  # fmt: skip
 PAPER_VIT = replace(
     VIT, data="folder:imagenet", views="moco-v3-vit", encoder="vit-small-12-heads", patch_embed="frozen", dim=256,

@@ -39,10 +39,15 @@ Triple = tuple[float, float, float]
 
 
 def digits_v2_view(
-    images: Tensor, *, size: int, scale: tuple[float, float] = (0.5, 1.0), generator: torch.Generator | None = None
+    images: Tensor,
+    *,
+    size: int,
+    scale: tuple[float, float] = (0.5, 1.0),
+    grey: float = 0.5,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     """MoCo v2's recipe for the digits: crop, rotation, jitter sometimes, grey, blur, inversion."""
-    return distort_digits(images, size=size, scale=scale, blur=0.3, solarize=0.0, generator=generator)
+    return distort_digits(images, size=size, scale=scale, blur=0.3, solarize=0.0, grey=grey, generator=generator)
 
 
 def distort_digits(
