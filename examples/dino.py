@@ -6,7 +6,7 @@
     loss = mean over crops t != s of cross_entropy(p_t, p_s)
     loss.backward(); clip each gradient; update(g_s)          # the head's last layer stands still in the first epoch
     g_t = m * g_t + (1 - m) * g_s                             # momentum update, after the step
-    c = 0.9 * c + 0.1 * mean(g_t(x))                          # of the logits of all large crops of all ranks
+    c = m_c * c + (1 - m_c) * mean(g_t(x))                    # of the logits of all large crops of all ranks
 
 "Emerging Properties in Self-Supervised Vision Transformers", algorithm 1; the teacher is evaluated. Centring alone
 (--no-sharpen) makes its outputs even (entropy ln K), sharpening alone (--no-center) lets one win. BN spans all ranks.
@@ -32,34 +32,39 @@ import contrastive_ops as co
 class Config(rt.CommonConfig):
     """DINO's own numbers; the defaults are the preset digits."""
 
-    epochs: int = 60  # passes over the training images
-    lr: float = 0.1  # the peak learning rate
+    epochs: int = 70  # passes over the training images
+    batch_size: int = 32  # images a step, over all ranks together
+    lr: float = 0.07  # the peak learning rate
     views: Literal["digits-dino", "dino", "dino-resnet", "none"] = "digits-dino"  # the recipe of augmentation
     crops: tuple[int, int] = (2, 0)  # large ones, for both networks, and small ones, for the student
     small_size: int = 16  # height and width of the small crops; for a ViT a multiple of its patches
-    dim: int = 256  # K, outputs of the head
-    hidden_dim: int = 1024  # width inside the head; before its last layer an eighth of it
+    dim: int = 1024  # K, outputs of the head
+    hidden_dim: int = 1024  # width inside the head
+    bottleneck_dim: int = 128  # width before its last layer
+    head_layers: int = 2  # linear ones before the last one
     head_norm: bool = True  # BN in the head
     freeze_scale: bool = True  # the rows of the head's last layer keep length 1
-    freeze_epochs: int = 20  # in which the head's last layer stands still
-    momentum: float = 0.97  # m of the teacher at first; rises to 1
-    student_temperature: float = 0.4  # T_s
-    teacher_temperature: tuple[float, float] = (0.1, 0.1)  # T_t in the first epoch, and after its warm-up
-    temperature_epochs: int = 0  # of that warm-up
+    freeze_epochs: int = 70  # in which the head's last layer stands still: here all
+    momentum: float = 0.98  # m of the teacher at first; rises to 1
+    student_temperature: float = 0.08  # T_s
+    teacher_temperature: tuple[float, float] = (0.04, 0.06)  # T_t in the first epoch, and after its warm-up
+    temperature_epochs: int = 25  # of that warm-up
+    center_momentum: float = 0.6  # of c: it must follow faster than T_s / T_t times the teacher does
     center: bool = True  # off: c stays 0, and one output should win
     sharpen: bool = True  # off: T_t is T_s, and all outputs should become even
     clip: float = 3.0  # largest norm of the gradient of each parameter by itself
     drop_path: float = 0.0  # largest rate of the student's skipped residual branches
-    optimizer: Literal["adamw", "momentum"] = "momentum"  # of timm; momentum is SGD with momentum 0.9
+    optimizer: Literal["adamw", "sgd", "momentum"] = "sgd"  # of timm; momentum is sgd without Nesterov's
     weight_decay: tuple[float, float] = (5e-4, 5e-4)  # at first and at the end, of all but biases and norms
-    warmup: float = 0.1  # part of the run in which the learning rate rises from 0
+    warmup: float = 0.05  # part of the run in which the learning rate rises from 0
 
 
 PAPER = Config(
     data="folder:imagenet", views="dino", encoder="vit_small_patch16_224", image_size=224, epochs=300, batch_size=1024,
-    lr=2e-3, crops=(2, 8), small_size=96, dim=65536, hidden_dim=2048, head_norm=False, freeze_scale=False,
-    freeze_epochs=1, momentum=0.996, student_temperature=0.1, teacher_temperature=(0.04, 0.07), temperature_epochs=30,
-    drop_path=0.1, optimizer="adamw", weight_decay=(0.04, 0.4), warmup=10 / 300, workers=16,
+    lr=2e-3, crops=(2, 8), small_size=96, dim=65536, hidden_dim=2048, bottleneck_dim=256, head_layers=3,
+    head_norm=False, freeze_scale=False, freeze_epochs=1, momentum=0.996, student_temperature=0.1,
+    teacher_temperature=(0.04, 0.07), temperature_epochs=30, center_momentum=0.9, drop_path=0.1, optimizer="adamw",
+    weight_decay=(0.04, 0.4), warmup=10 / 300, workers=16,
 )  # fmt: skip
 PAPER_RESNET = replace(
     PAPER, views="dino-resnet", encoder="resnet50", epochs=100, batch_size=512, lr=0.06, freeze_scale=True,
@@ -78,12 +83,14 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
 
     torch.manual_seed(config.seed)  # the same weights on every rank
     encoder = rt.create_crop_encoder(config.encoder, drop_path=config.drop_path, compiled=config.compile)
-    widths = {"hidden_dim": config.hidden_dim, "bottleneck_dim": config.hidden_dim // 8}
-    norm = torch.nn.BatchNorm1d if config.head_norm else None
-    head = co.DINOHead(encoder.num_features, config.dim, **widths, norm=norm, freeze_scale=config.freeze_scale)
+    head = co.DINOHead(
+        encoder.num_features, config.dim, hidden_dim=config.hidden_dim, bottleneck_dim=config.bottleneck_dim,
+        num_layers=config.head_layers, norm=torch.nn.BatchNorm1d if config.head_norm else None,
+        freeze_scale=config.freeze_scale,
+    )  # fmt: skip
     student = rt.CropNetwork(encoder, head).to(run.device, memory_format=torch.channels_last)
     teacher = rt.teacher_of(student, compiled=config.compile)
-    center = co.DINOCenter(config.dim, momentum=0.9 if config.center else 1.0).to(run.device)
+    center = co.DINOCenter(config.dim, momentum=config.center_momentum if config.center else 1.0).to(run.device)
     g_s, g_t = (rt.distribute(rt.synchronise_norms(net, run), run) for net in (student, teacher))
 
     optimizer = rt.create_optimizer(config.optimizer, student, lr=config.lr, weight_decay=max(config.weight_decay))

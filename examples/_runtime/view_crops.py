@@ -12,15 +12,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from _runtime.view_pairs import BLUR_AND_SOLARIZE
-from _runtime.views import STD, digits_v2_view, distort_digits, plain_view
+from _runtime.view_pairs import MOSTLY
+from _runtime.views import STD, digits_v2_view, plain_view
 from contrastive_ops import dino_views, normalize, swav_views
 
 DIGITS_SCALES = ((0.5, 1.0), (0.3, 0.6))  # shares of the area: a small crop still holds most of most digits
 SWAV_STD = (0.228, 0.224, 0.225)
-LOCAL_BLUR = 0.5  # of DINO's small crops, which are never solarised
-DINO_SCALES = ((0.6, 1.0), (0.4, 0.8))  # larger than SwAV's: a random network must know two crops for the same image
-DINO_GREY = 0.8
+DINO_SCALES = ((0.35, 1.0), (0.2, 0.6))  # centring keeps what is easiest to predict: place and size must not be
 
 
 def digits_crops(
@@ -29,39 +27,16 @@ def digits_crops(
     sizes: Sequence[int],
     counts: Sequence[int],
     scales: Sequence[tuple[float, float]] = DIGITS_SCALES,
+    grey: float = 0.5,
     generator: torch.Generator | None = None,
 ) -> list[Tensor]:
     """The digits' crops, all alike but for size and area; those of one size are distorted in one go."""
     views: list[Tensor] = []
     for size, count, scale in zip(sizes, counts, scales, strict=True):
         if count:
-            x = digits_v2_view(images.repeat(count, 1, 1, 1), size=size, scale=scale, generator=generator)
+            many = images.repeat(count, 1, 1, 1)
+            x = digits_v2_view(many, size=size, scale=scale, grey=grey, generator=generator)
             views.extend(x.tensor_split(count))
-    return views
-
-
-def digits_dino_crops(
-    images: Tensor, *, sizes: Sequence[int], counts: Sequence[int], generator: torch.Generator | None = None
-) -> list[Tensor]:
-    """DINO's crops for the digits: the two large ones differ in kind as BYOL's pair does; small ones are alike.
-
-    They are mostly grey, so that shape is what two crops of an image have in common from the start.
-    """
-    (size, small), (large, count) = sizes, counts
-    if large != len(BLUR_AND_SOLARIZE):
-        raise ValueError(f"--crops: expected 2 large ones, which differ in kind, got {large}")
-    views = [
-        distort_digits(
-            images, size=size, blur=blur, solarize=solarize, grey=DINO_GREY, scale=DINO_SCALES[0], generator=generator
-        )
-        for blur, solarize in BLUR_AND_SOLARIZE
-    ]
-    if count:
-        many, scale = images.repeat(count, 1, 1, 1), DINO_SCALES[1]
-        x = distort_digits(
-            many, size=small, blur=LOCAL_BLUR, solarize=0.0, grey=DINO_GREY, scale=scale, generator=generator
-        )
-        views.extend(x.tensor_split(count))
     return views
 
 
@@ -84,7 +59,7 @@ def swav_crops(
 
 CROPS: dict[str, Callable[..., list[Tensor]]] = {  # by the names that `--views` takes
     "digits": digits_crops,
-    "digits-dino": digits_dino_crops,
+    "digits-dino": partial(digits_crops, scales=DINO_SCALES, grey=MOSTLY),
     "none": unchanged_crops,
     "swav": swav_crops,
     "dino": dino_views,
