@@ -50,7 +50,7 @@ class Config(rt.CommonConfig):
 
 DIGITS = Config()
 VIT = replace(
-    DIGITS, views="digits-vit", encoder="tiny-vit", image_size=24, epochs=80, lr=2e-3, optimizer="adamw",
+    DIGITS, views="digits-vit", encoder="tiny-vit", image_size=24, epochs=120, lr=2e-3, optimizer="adamw",
     weight_decay=1e-2,
 )  # fmt: skip
 PAPER_VIT = replace(
