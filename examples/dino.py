@@ -4,12 +4,12 @@
     p_t = softmax((g_t(x) - c) / T_t)                         # teacher: large crops; centred by c, sharpened by T_t
     p_s = softmax(g_s(x) / T_s)                               # student: all crops
     loss = mean over crops t != s of cross_entropy(p_t, p_s)
-    loss.backward(); clip each gradient; update(g_s)          # the head's last layer stands still in the first epoch
+    loss.backward(); clip each gradient; update(g_s)          # the head's last layer stands still at first
     g_t = m * g_t + (1 - m) * g_s                             # momentum update, after the step
     c = m_c * c + (1 - m_c) * mean(g_t(x))                    # of the logits of all large crops of all ranks
 
 "Emerging Properties in Self-Supervised Vision Transformers", algorithm 1; the teacher is evaluated. Centring alone
-(--no-sharpen) makes its outputs even (entropy ln K), sharpening alone (--no-center) lets one win. BN spans all ranks.
+(--no-sharpen) makes its outputs even (entropy near ln K), sharpening alone (--no-center) lets one win. BN spans all ranks.
 
     python examples/dino.py                                             # the embedded digits, minutes on a CPU
     torchrun --nproc-per-node 2 examples/dino.py --preset vit           # a small ViT; attention.png shows its heads
@@ -49,7 +49,7 @@ class Config(rt.CommonConfig):
     student_temperature: float = 0.08  # T_s
     teacher_temperature: tuple[float, float] = (0.04, 0.06)  # T_t in the first epoch, and after its warm-up
     temperature_epochs: int = 25  # of that warm-up
-    center_momentum: float = 0.6  # of c: it must follow faster than T_s / T_t times the teacher does
+    center_momentum: float = 0.6  # m_c; T_s / T_t / (1 - m_c) stays below 1 / (1 - m), or all outputs swing together
     center: bool = True  # off: c stays 0, and one output should win
     sharpen: bool = True  # off: T_t is T_s, and all outputs should become even
     clip: float = 3.0  # largest norm of the gradient of each parameter by itself
