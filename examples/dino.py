@@ -8,8 +8,9 @@
     g_t = m * g_t + (1 - m) * g_s                             # momentum update, after the step
     c = m_c * c + (1 - m_c) * mean(g_t(x))                    # of the logits of all large crops of all ranks
 
-"Emerging Properties in Self-Supervised Vision Transformers", algorithm 1; the teacher is evaluated. Centring alone
-(--no-sharpen) makes its outputs even (entropy near ln K), sharpening alone (--no-center) lets one win. BN spans all ranks.
+"Emerging Properties in Self-Supervised Vision Transformers", algorithm 1; the teacher is evaluated. Alone,
+centring (--no-sharpen) makes its outputs even (entropy near ln K), sharpening (--no-center) lets one win. BN spans all
+ranks.
 
     python examples/dino.py                                             # the embedded digits, minutes on a CPU
     torchrun --nproc-per-node 2 examples/dino.py --preset vit           # a small ViT; attention.png shows its heads
