@@ -48,8 +48,8 @@ class Config(rt.CommonConfig):
     freeze_epochs: int = 70  # in which the head's last layer stands still: here all
     momentum: float = 0.98  # m of the teacher at first; rises to 1
     student_temperature: float = 0.08  # T_s
-    teacher_temperature: tuple[float, float] = (0.04, 0.06)  # T_t in the first epoch, and after its warm-up
-    temperature_epochs: int = 25  # of that warm-up
+    teacher_temperature: tuple[float, float] = (0.035, 0.06)  # T_t in the first epoch, and after its warm-up
+    temperature_epochs: int = 40  # of that warm-up
     center_momentum: float = 0.6  # m_c; T_s / T_t / (1 - m_c) stays below 1 / (1 - m), or all outputs swing together
     center: bool = True  # off: c stays 0, and one output should win
     sharpen: bool = True  # off: T_t is T_s, and all outputs should become even
