@@ -8,12 +8,10 @@
     g_t = m * g_t + (1 - m) * g_s                             # momentum update, after the step
     c = m_c * c + (1 - m_c) * mean(g_t(x))                    # of the logits of all large crops of all ranks
 
-"Emerging Properties in Self-Supervised Vision Transformers", algorithm 1; the teacher is evaluated. Alone,
-centring (--no-sharpen) makes its outputs even (entropy near ln K), sharpening (--no-center) lets one win. BN spans all
-ranks.
+"Emerging Properties in Self-Supervised Vision Transformers", algorithm 1; the teacher is evaluated. BN spans ranks.
+Centring alone (T_t = T_s) makes its outputs even (entropy near ln K), sharpening alone (m_c = 1, c = 0) lets one win.
 
     python examples/dino.py                                             # the embedded digits, minutes on a CPU
-    torchrun --nproc-per-node 2 examples/dino.py --preset vit           # a small ViT; attention.png shows its heads
     torchrun --nproc-per-node 8 examples/dino.py --preset paper --data folder:/path/to/imagenet
 """
 
@@ -51,8 +49,6 @@ class Config(rt.CommonConfig):
     teacher_temperature: tuple[float, float] = (0.035, 0.06)  # T_t in the first epoch, and after its warm-up
     temperature_epochs: int = 40  # of that warm-up
     center_momentum: float = 0.6  # m_c; T_s / T_t / (1 - m_c) stays below 1 / (1 - m), or all outputs swing together
-    center: bool = True  # off: c stays 0, and one output should win
-    sharpen: bool = True  # off: T_t is T_s, and all outputs should become even
     clip: float = 3.0  # largest norm of the gradient of each parameter by itself
     drop_path: float = 0.0  # largest rate of the student's skipped residual branches
     optimizer: Literal["adamw", "sgd", "momentum"] = "sgd"  # of timm; momentum is sgd without Nesterov's
@@ -67,10 +63,9 @@ PAPER = Config(
     teacher_temperature=(0.04, 0.07), temperature_epochs=30, center_momentum=0.9, drop_path=0.1, optimizer="adamw",
     weight_decay=(0.04, 0.4), warmup=10 / 300, workers=16,
 )  # fmt: skip
-PAPER_RESNET = replace(
-    PAPER, views="dino-resnet", encoder="resnet50", epochs=100, batch_size=512, lr=0.06, freeze_scale=True,
-    teacher_temperature=(0.04, 0.04), drop_path=0.0, optimizer="momentum", weight_decay=(1e-4, 1e-4), warmup=10 / 100,
-)  # fmt: skip
+PAPER_RESNET = replace(PAPER, views="dino-resnet", encoder="resnet50", epochs=100, batch_size=512, lr=0.06,
+                       freeze_scale=True, teacher_temperature=(0.04, 0.04), drop_path=0.0, optimizer="momentum",
+                       weight_decay=(1e-4, 1e-4), warmup=10 / 100)  # fmt: skip
 VIT = Config(encoder="tiny-vit", image_size=24, small_size=12, lr=1e-3, optimizer="adamw", weight_decay=(1e-2, 1e-2))
 PRESETS = {"digits": Config(), "vit": VIT, "paper": PAPER, "paper-resnet50": PAPER_RESNET}
 
@@ -84,14 +79,12 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
 
     torch.manual_seed(config.seed)  # the same weights on every rank
     encoder = rt.create_crop_encoder(config.encoder, drop_path=config.drop_path, compiled=config.compile)
-    head = co.DINOHead(
-        encoder.num_features, config.dim, hidden_dim=config.hidden_dim, bottleneck_dim=config.bottleneck_dim,
-        num_layers=config.head_layers, norm=torch.nn.BatchNorm1d if config.head_norm else None,
-        freeze_scale=config.freeze_scale,
-    )  # fmt: skip
+    size = {"hidden_dim": config.hidden_dim, "bottleneck_dim": config.bottleneck_dim, "num_layers": config.head_layers}
+    norm = torch.nn.BatchNorm1d if config.head_norm else None
+    head = co.DINOHead(encoder.num_features, config.dim, **size, norm=norm, freeze_scale=config.freeze_scale)
     student = rt.CropNetwork(encoder, head).to(run.device, memory_format=torch.channels_last)
     teacher = rt.teacher_of(student, compiled=config.compile)
-    center = co.DINOCenter(config.dim, momentum=config.center_momentum if config.center else 1.0).to(run.device)
+    center = co.DINOCenter(config.dim, momentum=config.center_momentum).to(run.device)
     g_s, g_t = (rt.distribute(rt.synchronise_norms(net, run), run) for net in (student, teacher))
 
     optimizer = rt.create_optimizer(config.optimizer, student, lr=config.lr, weight_decay=max(config.weight_decay))
@@ -117,7 +110,7 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
             with precision:
                 t, s = g_t(x[: config.crops[0]]), g_s(x)
             log.require_finite(step + 1, torch.cat(s))
-            p = [center(logits, temperature=warm if config.sharpen else config.student_temperature) for logits in t]
+            p = [center(logits, temperature=warm) for logits in t]
             loss = co.dino_loss(student=s, teacher=p, student_temperature=config.student_temperature)
             rt.backward(loss, optimizer, scaler)
             rt.clip_each(student, config.clip, frozen=head.last_layer if epoch < config.freeze_epochs else None)
@@ -136,8 +129,7 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
             checkpoints.save_now_and_then(step, log)
 
         with rt.averaged_weights(averaged):
-            values = {"epoch": epoch + 1, "knn": evaluation.knn(teacher.encoder)}
-        log.evaluate(step, values, warnings=monitor.report())
+            log.evaluate(step, {"epoch": epoch + 1, "knn": evaluation.knn(teacher.encoder)}, warnings=monitor.report())
         checkpoints.save(step, log)
 
     with rt.averaged_weights(averaged):

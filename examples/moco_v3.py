@@ -49,10 +49,8 @@ class Config(rt.CommonConfig):
 
 
 DIGITS = Config()
-VIT = replace(
-    DIGITS, views="digits-vit", encoder="tiny-vit", image_size=24, epochs=120, lr=2e-3, optimizer="adamw",
-    weight_decay=1e-2,
-)  # fmt: skip
+VIT = replace(DIGITS, views="digits-vit", encoder="tiny-vit", image_size=24, epochs=120,
+              lr=2e-3, optimizer="adamw", weight_decay=1e-2)  # fmt: skip
 PAPER_VIT = replace(
     VIT, data="folder:imagenet", views="moco-v3-vit", encoder="vit-small-12-heads", patch_embed="frozen", dim=256,
     image_size=224, epochs=300, batch_size=4096, lr=2.4e-3, hidden_dim=4096, momentum=0.99, weight_decay=0.1,

@@ -127,9 +127,9 @@ def test_weight_decay_follows_its_schedule_where_there_is_any(config: dino.Confi
     assert found == pytest.approx([0.0, co.cosine_schedule(2, 6, 0.1, 0.3)])  # the third of six steps
 
 
-@pytest.mark.parametrize(("flag", "moved"), [(True, True), (False, False)])
-def test_the_centre_moves_unless_it_is_switched_off(config: dino.Config, flag: bool, moved: bool):
-    launch(dino.main, dataclasses.replace(config, center=flag, max_steps=1))
+@pytest.mark.parametrize(("momentum", "moved"), [(0.6, True), (1.0, False)])
+def test_the_centre_moves_unless_its_momentum_is_1(config: dino.Config, momentum: float, moved: bool):
+    launch(dino.main, dataclasses.replace(config, center_momentum=momentum, max_steps=1))
     assert saved(config)["center"]["center"].any().item() is moved
 
 

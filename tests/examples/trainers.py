@@ -71,7 +71,7 @@ TRAINERS = (
         "dino",
         ("--crops", "2", "2", "--freeze-epochs", "1"),
         paper=("--crops", "2", "1", "--small-size", "32", "--dim", "64"),
-        invariant=("--views", "none"),
+        invariant=("--views", "none", "--lr", "2e-3"),
     ),
     Trainer(
         "dino",
