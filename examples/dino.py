@@ -48,7 +48,7 @@ class Config(rt.CommonConfig):
     student_temperature: float = 0.08  # T_s
     teacher_temperature: tuple[float, float] = (0.035, 0.06)  # T_t in the first epoch, and after its warm-up
     temperature_epochs: int = 40  # of that warm-up
-    center_momentum: float = 0.6  # m_c; T_s / T_t / (1 - m_c) stays below 1 / (1 - m), or all outputs swing together
+    center_momentum: float = 0.6  # m_c; keeps T_s / T_t / (1 - m_c) below 1 / (1 - m), where the mean could swing
     clip: float = 3.0  # largest norm of the gradient of each parameter by itself
     drop_path: float = 0.0  # largest rate of the student's skipped residual branches
     optimizer: Literal["adamw", "sgd", "momentum"] = "sgd"  # of timm; momentum is sgd without Nesterov's
