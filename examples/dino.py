@@ -9,7 +9,6 @@
     c = m_c * c + (1 - m_c) * mean(g_t(x))                    # of the logits of all large crops of all ranks
 
 "Emerging Properties in Self-Supervised Vision Transformers", algorithm 1; the teacher is evaluated. BN spans ranks.
-Centring alone (T_t = T_s) makes its outputs even (entropy near ln K), sharpening alone (m_c = 1, c = 0) lets one win.
 
     python examples/dino.py                                             # the embedded digits, minutes on a CPU
     torchrun --nproc-per-node 8 examples/dino.py --preset paper --data folder:/path/to/imagenet
@@ -90,7 +89,8 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
     optimizer = rt.create_optimizer(config.optimizer, student, lr=config.lr, weight_decay=max(config.weight_decay))
     precision, scaler = rt.mixed_precision(config.precision, run.device)
     averaged = rt.average(teacher.encoder, config.ema_decay)
-    monitor = co.CollapseMonitor(config.dim, chance_loss=math.log(config.dim), chance_name="ln K").to(run.device)
+    monitor = co.CollapseMonitor(config.dim, chance_loss=math.log(config.dim), chance_name="ln K", floor_loss=0.0,
+                                 floor_name="0", loss_name="teacher entropy").to(run.device)  # fmt: skip
 
     generator = rt.seeded_generator(config.seed, run)  # from here on each rank draws its own numbers
     parts = {"student": student, "teacher": teacher, "center": center, "optimizer": optimizer, "scaler": scaler}
@@ -121,9 +121,9 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
             center.update(torch.cat(t))
 
             step += 1
-            monitor.update(s[0], loss)
-            seen = {"loss": loss, "lr": lr, **rt.health(student, s[0]), **rt.teacher_health(p, loss)}
-            log.train(step, seen, images=len(images))
+            health = {**rt.health(student, s[0]), **rt.teacher_health(p, loss)}
+            monitor.update(s[0], health["teacher_entropy"])
+            log.train(step, {"loss": loss, "lr": lr, **health}, images=len(images))
             if step == 1 and run.is_main:
                 rt.save_views(folder / "views.png", images, x)
             checkpoints.save_now_and_then(step, log)

@@ -25,7 +25,8 @@ class CollapseMonitor(nn.Module):
     | MoCo, a queue of K keys | `chance_loss=log(1 + K), chance_name="ln(1+K)"` |
     | MoCo v3, N rows over all ranks | `chance_loss=4 * temperature * log(N), chance_name="4 tau ln N"` |
     | SimCLR, N images | `chance_loss=log(2 * N - 1), chance_name="ln(2N-1)"` |
-    | SwAV, DINO, P prototypes | `chance_loss=log(P), chance_name="ln P"` |
+    | SwAV, P prototypes | `chance_loss=log(P), chance_name="ln P"` |
+    | DINO, K outputs, its teacher's entropy | `chance_loss=log(K), floor_loss=0.0, loss_name="teacher entropy"` |
     | SimSiam | `floor_loss=-1.0, floor_name="-1"` |
     | BYOL | `floor_loss=0.0, floor_name="0"` |
 
@@ -37,6 +38,8 @@ class CollapseMonitor(nn.Module):
         chance_name: its formula, quoted in the report, for instance "ln(1+K)".
         floor_loss: the loss of a trivial solution; None: not watched.
         floor_name: its formula.
+        loss_name: what `update` is given as its loss, quoted in the report. DINO's teacher tells more than the loss:
+            without sharpening its entropy is ln K, without centring 0, whatever the student has learned.
         low_std: in [0, 1], the part of 1 / sqrt(D), the deviation of evenly spread embeddings, below which embeddings
             count as gathered. BN behind a head slows their fall: 0.6 tells SimSiam's and BYOL's collapse early, whose
             healthy embeddings stay near 1.
@@ -61,14 +64,19 @@ class CollapseMonitor(nn.Module):
         >>> swav.update(healthy, nn.functional.cross_entropy(torch.zeros(8, 300), torch.arange(8)))
         >>> print(*swav.report())
         loss 5.7038 has stood at ln P = 5.7038 for 1 update: the network tells nothing apart
+        >>> names = {"chance_name": "ln K", "loss_name": "teacher entropy"}
+        >>> dino = CollapseMonitor(4, chance_loss=math.log(8), **names, patience=1)
+        >>> dino.update(healthy, torch.special.entr(torch.full((4, 8), 1 / 8)).sum(1).mean())
+        >>> print(*dino.report())
+        teacher entropy 2.0794 has stood at ln K = 2.0794 for 1 update: the network tells nothing apart
         >>> simsiam = CollapseMonitor(4, floor_loss=-1.0, floor_name="-1", patience=1)
         >>> simsiam.update(healthy, -nn.functional.cosine_similarity(z, 2 * z).mean())
         >>> print(*simsiam.report())
         loss -1.0000 has stood at -1 = -1.0000 for 1 update: the task has become trivial
 
     References:
-        SimSiam (Chen and He, 2021), section 4.1, for the deviation; SwAV's and DINO's authors' notes for losses that
-        stand at ln P.
+        SimSiam (Chen and He, 2021), section 4.1, for the deviation; SwAV's authors' notes for losses that stand at
+        ln P; DINO (Caron et al., 2021), section 5.3, for the teacher's entropy.
     """
 
     std: Tensor
@@ -85,6 +93,7 @@ class CollapseMonitor(nn.Module):
         chance_name: str = "chance",
         floor_loss: float | None = None,
         floor_name: str = "the floor",
+        loss_name: str = "loss",
         low_std: float = 0.25,
         patience: int = 50,
     ) -> None:
@@ -98,6 +107,7 @@ class CollapseMonitor(nn.Module):
         self.dim, self.low_std, self.patience = dim, low_std, patience
         self.chance_loss, self.chance_name = chance_loss, chance_name
         self.floor_loss, self.floor_name = floor_loss, floor_name
+        self.loss_name = loss_name
         for name in ("std", "loss"):
             self.register_buffer(name, torch.zeros(()))
         for name in ("gathered", "at_chance", "at_floor"):
@@ -143,7 +153,7 @@ class CollapseMonitor(nn.Module):
         ):
             if constant is not None and int(counter) >= self.patience:
                 said.append(
-                    f"loss {float(self.loss):.4f} has stood at {name} = {constant:.4f} for "
+                    f"{self.loss_name} {float(self.loss):.4f} has stood at {name} = {constant:.4f} for "
                     f"{_updates(int(counter))}: {meaning}"
                 )
         return said

@@ -32,8 +32,8 @@ def test_moco_at_chance() -> None:
 
 
 @pytest.mark.parametrize("prototypes", [300, 65536])
-def test_swav_and_dino_at_chance(prototypes: int) -> None:
-    """Uniform assignments or a uniform teacher: cross-entropy ln P, though embeddings need not point one way."""
+def test_swav_at_chance(prototypes: int) -> None:
+    """Uniform assignments: cross-entropy ln P, though embeddings need not point one way."""
     monitor = co.CollapseMonitor(16, chance_loss=log(prototypes), chance_name="ln P", patience=5)
     scores = torch.zeros(4, prototypes)
     loss = -(scores.softmax(1) * (scores / 0.1).log_softmax(1)).sum(1).mean()
@@ -41,6 +41,20 @@ def test_swav_and_dino_at_chance(prototypes: int) -> None:
         monitor.update(torch.randn(64, 16), loss)
     (chance,) = monitor.report()
     assert f"ln P = {log(prototypes):.4f} for 5 updates: the network tells nothing apart" in chance
+
+
+@pytest.mark.parametrize(("sharp", "stands"), [(0.0, "ln K = 6.9315"), (100.0, "0 = 0.0000")])
+def test_dinos_teacher_without_sharpening_or_without_centring(sharp: float, stands: str) -> None:
+    """Even, or one output wins: seen in the teacher's entropy while the student still differs from it."""
+    monitor = co.CollapseMonitor(
+        16, chance_loss=log(1024), chance_name="ln K", floor_loss=0.0, floor_name="0", loss_name="teacher entropy"
+    )
+    p = (sharp * torch.eye(1024)[:1]).softmax(1)
+    for _ in range(50):
+        monitor.update(torch.randn(64, 16), torch.special.entr(p).sum(1).mean())
+    (said,) = monitor.report()
+    assert said.startswith("teacher entropy ")
+    assert f"has stood at {stands} for 50 updates" in said
 
 
 def test_simsiam_at_its_floor() -> None:
