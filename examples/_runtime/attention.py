@@ -32,10 +32,8 @@ def class_attention(encoder: VisionTransformer, views: Tensor) -> Tensor:
     q, k, _ = layer.qkv(inputs[0]).view(batch, tokens, 3, layer.num_heads, -1).permute(2, 0, 3, 1, 4)
     q, k = layer.q_norm(q[:, :, :1]), layer.k_norm(k)
     weights = (q @ k.transpose(-2, -1) * layer.scale).softmax(-1).squeeze(2)
-    rows, columns = (
-        side // patch for side, patch in zip(views.shape[-2:], encoder.patch_embed.patch_size, strict=True)
-    )
-    return weights[..., encoder.num_prefix_tokens :].unflatten(-1, (rows, columns))
+    grid = encoder.patch_embed.dynamic_feat_size(views.shape[-2:])
+    return weights[..., encoder.num_prefix_tokens :].unflatten(-1, grid)
 
 
 @torch.no_grad()

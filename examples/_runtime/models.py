@@ -45,6 +45,11 @@ SPECS: dict[str, tuple[str, dict[str, Any]]] = {
         "vit_tiny_patch16_224",
         {"img_size": 24, "patch_size": 6, "embed_dim": 96, "depth": 2, "num_heads": 6},
     ),
+    # a convolution before the patches: DINO starts from what random weights tell apart, and tiny-vit's tell nothing
+    "tiny-hybrid-vit": (
+        "vit_tiny_r_s16_p8_224",
+        {"img_size": 24, "patch_size": 1, "embed_dim": 96, "depth": 2, "num_heads": 6},
+    ),
     "tiny-gn": ("resnet18", {**TINY, "norm_layer": "groupnorm1"}),  # no image sees another, for CPC's patches
     # of pre-activation ResNet-101 the stem and three stages, with group norm: the arguments differ only in the depth
     "resnetv2-101-stage3": (
@@ -88,10 +93,9 @@ def create_encoder(
 
     arguments = timm_arguments(name) | ({"in_chans": in_chans} if in_chans != 3 else {}) | dict(options or {})
     if not timm.is_model(arguments["model_name"]):
-        close = ", ".join(timm.list_models(f"*{name[:6]}*")[:5])
-        raise ValueError(
-            f"--encoder: expected tiny, tiny-vit, micro or a timm model, got {name!r}; similar: {close or 'none'}"
-        )
+        close = ", ".join(timm.list_models(f"*{name[:6]}*")[:5]) or "none"
+        own = "tiny, tiny-vit, tiny-hybrid-vit, micro"
+        raise ValueError(f"--encoder: expected {own} or a timm model, got {name!r}; similar: {close}")
     if norm_splits > 1:
         arguments["norm_layer"] = partial(SplitBatchNorm2d, num_splits=norm_splits)
     encoder = timm.create_model(**arguments)

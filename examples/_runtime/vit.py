@@ -18,16 +18,21 @@ WAVELENGTH = 10_000.0  # of the slowest wave, in units of 2 pi patches
 
 
 def is_vit(name: str) -> bool:
-    """Whether the encoder `name` is one of timm's ViTs."""
+    """Whether the encoder `name` is one of timm's ViTs, of plain patches or of a convolution's (hybrid)."""
+    return in_modules(name, "vision_transformer", "vision_transformer_hybrid")
+
+
+def in_modules(name: str, *modules: str) -> bool:
+    """Whether one of these modules of timm defines the encoder `name`."""
     from timm.models import is_model_in_modules
 
-    return is_model_in_modules(timm_arguments(name).get("model_name", ""), ["vision_transformer"])
+    return is_model_in_modules(timm_arguments(name).get("model_name", ""), modules)
 
 
 def create_moco_encoder(name: str, *, patch_embed: str, image_size: int) -> nn.Module:
     """The encoder `name`; a ViT has MoCo v3's positions and initialisation, and its patch projection may be frozen."""
-    if patch_embed == "frozen" and not is_vit(name):
-        raise ValueError(f"--patch-embed: frozen needs a ViT, which has patches; got --encoder {name}")
+    if patch_embed == "frozen" and not in_modules(name, "vision_transformer"):
+        raise ValueError(f"--patch-embed: frozen needs a ViT that projects patches of pixels; got --encoder {name}")
     if not is_vit(name):
         return create_encoder(name)
     options: dict[str, Any] = {"weight_init": "moco"}  # timm's: Xavier's, with qkv as three matrices, and no positions

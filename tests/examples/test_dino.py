@@ -43,20 +43,23 @@ def images(count: int, size: int) -> Tensor:
     return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(size))
 
 
-def test_a_vit_sees_images_of_its_own_size_as_timms_does():
+@pytest.mark.parametrize("name", ["tiny-vit", "tiny-hybrid-vit"])
+def test_a_vit_sees_images_of_its_own_size_as_timms_does(name: str):
     torch.manual_seed(0)
-    own = create_crop_encoder("tiny-vit")
-    plain = create_encoder("tiny-vit")
+    own = create_crop_encoder(name)
+    plain = create_encoder(name)
     plain.load_state_dict(own.state_dict())
     torch.testing.assert_close(own(images(2, 24)), plain(images(2, 24)), rtol=0, atol=0)
 
 
-def test_position_embeddings_are_resized_bicubically_and_learn_from_small_crops():
+@pytest.mark.parametrize(("name", "side"), [("tiny-vit", 4), ("tiny-hybrid-vit", 6)])
+def test_position_embeddings_are_resized_bicubically_and_learn_from_small_crops(name: str, side: int):
     torch.manual_seed(0)
-    own = create_crop_encoder("tiny-vit")
-    small = timm.create_model(**{**timm_arguments("tiny-vit"), "img_size": 12})
-    token, grid = own.pos_embed.split([1, 16], dim=1)
-    grid = F.interpolate(grid.unflatten(1, (4, 4)).permute(0, 3, 1, 2), size=2, mode="bicubic", antialias=True)
+    own = create_crop_encoder(name)
+    small = timm.create_model(**{**timm_arguments(name), "img_size": 12})
+    token, grid = own.pos_embed.split([1, side**2], dim=1)
+    grid = grid.unflatten(1, (side, side)).permute(0, 3, 1, 2)
+    grid = F.interpolate(grid, size=side // 2, mode="bicubic", antialias=True)
     resized = torch.cat([token, grid.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
     small.load_state_dict(own.state_dict() | {"pos_embed": resized})
     torch.testing.assert_close(own(images(2, 12)), small(images(2, 12)))
@@ -133,26 +136,28 @@ def test_the_centre_moves_unless_its_momentum_is_1(config: dino.Config, momentum
     assert saved(config)["center"]["center"].any().item() is moved
 
 
-def test_attention_is_that_of_timms_own_computation():
+@pytest.mark.parametrize(("name", "side"), [("tiny-vit", 4), ("tiny-hybrid-vit", 6)])
+def test_attention_is_that_of_timms_own_computation(name: str, side: int):
     torch.manual_seed(0)
-    encoder = create_crop_encoder("tiny-vit").eval()
+    encoder = create_crop_encoder(name).eval()
     found = class_attention(encoder, images(2, 24))
     seen: list[Tensor] = []
     layer = encoder.blocks[-1].attn
     layer.fused_attn = False
     layer.attn_drop.register_forward_hook(lambda module, inputs, output: seen.append(output))
     encoder(images(2, 24))
-    assert found.shape == (2, 6, 4, 4)
+    assert found.shape == (2, 6, side, side)
     torch.testing.assert_close(found.flatten(2), seen[0][:, :, 0, 1:])
     assert len(layer._forward_pre_hooks) == 0
 
 
-def test_timm_loads_the_teachers_vit(config: dino.Config):
-    vit = {"encoder": "tiny-vit", "image_size": 24, "views": "none", "epochs": 1}
+@pytest.mark.parametrize("name", ["tiny-vit", "tiny-hybrid-vit"])
+def test_timm_loads_the_teachers_vit(config: dino.Config, name: str):
+    vit = {"encoder": name, "image_size": 24, "views": "none", "epochs": 1}
     launch(dino.main, dataclasses.replace(config, **vit))
     summary = json.loads((config.out / "summary.json").read_text())
     encoder = timm.create_model(**summary["timm"], checkpoint_path=str(config.out / "encoder.safetensors"))
-    teacher = create_encoder("tiny-vit")
+    teacher = create_encoder(name)
     state = {k.removeprefix("encoder."): v for k, v in saved(config)["teacher"].items() if k.startswith("encoder.")}
     teacher.load_state_dict(state)
     torch.testing.assert_close(encoder(images(2, 24)), teacher(images(2, 24)), rtol=0, atol=0)

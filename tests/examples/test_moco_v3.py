@@ -135,8 +135,9 @@ def test_the_papers_resnet_starts_with_residual_branches_at_zero() -> None:
 
 
 def test_what_does_not_fit_is_said() -> None:
-    with pytest.raises(ValueError, match="--patch-embed: frozen needs a ViT, which has patches; got --encoder tiny"):
-        vit("frozen", name="tiny")
+    for name in ("tiny", "tiny-hybrid-vit"):
+        with pytest.raises(ValueError, match=f"needs a ViT that projects patches of pixels; got --encoder {name}"):
+            vit("frozen", name=name)
     with pytest.raises(ValueError, match="--image-size: tiny-vit is made for 24 x 24 pixels, got 64"):
         vit(image_size=64)
 
