@@ -55,17 +55,16 @@ class Config(rt.CommonConfig):
     warmup: float = 0.05  # part of the run in which the learning rate rises from 0
 
 
-PAPER = Config(
-    data="folder:imagenet", views="dino", encoder="vit_small_patch16_224", image_size=224, epochs=300, batch_size=1024,
-    lr=2e-3, crops=(2, 8), small_size=96, dim=65536, hidden_dim=2048, bottleneck_dim=256, head_layers=3,
-    head_norm=False, freeze_scale=False, freeze_epochs=1, momentum=0.996, student_temperature=0.1,
-    teacher_temperature=(0.04, 0.07), temperature_epochs=30, center_momentum=0.9, drop_path=0.1, optimizer="adamw",
-    weight_decay=(0.04, 0.4), warmup=10 / 300, workers=16,
-)  # fmt: skip
+PAPER = Config(data="folder:imagenet", views="dino", encoder="vit_small_patch16_224", image_size=224, epochs=300,
+               batch_size=1024, lr=2e-3, crops=(2, 8), small_size=96, dim=65536, hidden_dim=2048, bottleneck_dim=256,
+               head_layers=3, head_norm=False, freeze_scale=False, freeze_epochs=1, momentum=0.996,
+               student_temperature=0.1, teacher_temperature=(0.04, 0.07), temperature_epochs=30, center_momentum=0.9,
+               drop_path=0.1, optimizer="adamw", weight_decay=(0.04, 0.4), warmup=10 / 300, workers=16)  # fmt: skip
 PAPER_RESNET = replace(PAPER, views="dino-resnet", encoder="resnet50", epochs=100, batch_size=512, lr=0.06,
                        freeze_scale=True, teacher_temperature=(0.04, 0.04), drop_path=0.0, optimizer="momentum",
                        weight_decay=(1e-4, 1e-4), warmup=10 / 100)  # fmt: skip
-VIT = Config(encoder="tiny-vit", image_size=24, small_size=12, lr=1e-3, optimizer="adamw", weight_decay=(1e-2, 1e-2))
+VIT = Config(encoder="tiny-hybrid-vit", image_size=24, lr=2e-3, momentum=0.99, optimizer="adamw",
+             weight_decay=(0.01, 0.01))  # fmt: skip
 PRESETS = {"digits": Config(), "vit": VIT, "paper": PAPER, "paper-resnet50": PAPER_RESNET}
 
 

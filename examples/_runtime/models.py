@@ -48,7 +48,7 @@ SPECS: dict[str, tuple[str, dict[str, Any]]] = {
     # a convolution before the patches: DINO starts from what random weights tell apart, and tiny-vit's tell nothing
     "tiny-hybrid-vit": (
         "vit_tiny_r_s16_p8_224",
-        {"img_size": 24, "patch_size": 1, "embed_dim": 96, "depth": 2, "num_heads": 6},
+        {"img_size": 24, "patch_size": 2, "embed_dim": 96, "depth": 2, "num_heads": 6},  # 2 x 2 of the 6 x 6 features
     ),
     "tiny-gn": ("resnet18", {**TINY, "norm_layer": "groupnorm1"}),  # no image sees another, for CPC's patches
     # of pre-activation ResNet-101 the stem and three stages, with group norm: the arguments differ only in the depth
