@@ -9,6 +9,7 @@
     c = m_c * c + (1 - m_c) * mean(g_t(x))                    # of the logits of all large crops of all ranks
 
 "Emerging Properties in Self-Supervised Vision Transformers", algorithm 1; the teacher is evaluated. BN spans ranks.
+Centring alone (T_t = 1) makes its outputs even (entropy ln K), sharpening alone (m_c = 1, c = 0) lets one win (0).
 
     python examples/dino.py                                             # the embedded digits, minutes on a CPU
     torchrun --nproc-per-node 8 examples/dino.py --preset paper --data folder:/path/to/imagenet
