@@ -136,6 +136,13 @@ def test_the_centre_moves_unless_its_momentum_is_1(config: dino.Config, momentum
     assert saved(config)["center"]["center"].any().item() is moved
 
 
+def test_the_monitor_watches_the_teachers_entropy(config: dino.Config):
+    launch(dino.main, dataclasses.replace(config, max_steps=1))
+    logged = [json.loads(line) for line in (config.out / "metrics.jsonl").read_text().splitlines()]
+    (entropy,) = [line["teacher_entropy"] for line in logged if "teacher_entropy" in line]
+    assert saved(config)["monitor"]["loss"].item() == pytest.approx(entropy, rel=1e-6)
+
+
 @pytest.mark.parametrize(("name", "side"), [("tiny-vit", 4), ("tiny-hybrid-vit", 3)])
 def test_attention_is_that_of_timms_own_computation(name: str, side: int):
     torch.manual_seed(0)
