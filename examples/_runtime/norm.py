@@ -1,17 +1,21 @@
 """Batch norm over the batches of all ranks: SimCLR's, BYOL's and SimSiam's.
 
-Torch's own synchronised batch norm runs on GPUs only. On CPUs the same statistics are gathered with the package's
-differentiable `all_gather`, so that two processes compute what one does.
+Torch's own synchronised batch norm runs on GPUs only. On CPUs the same statistics are gathered here: one small
+collective forward and one backward, after which two processes have computed what one does.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+import torch.distributed as dist
 from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from _runtime.launch import Run
-from contrastive_ops import all_gather
 
 
 def synchronise_norms(net: nn.Module, run: Run) -> nn.Module:
@@ -41,26 +45,11 @@ class GatheredBatchNorm(nn.modules.batchnorm._BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
-        wide = input if input.dtype == torch.float64 else input.float()
-        x = wide.transpose(0, 1).flatten(1)  # (C, values)
-        count = x.new_tensor([float(x.shape[1])])
-        mean = x.mean(1) if x.shape[1] else x.sum(1)
-        spread = (x - mean.unsqueeze(1)).square().sum(1)
-        counts, means, spreads = all_gather(torch.cat([count, mean, spread]).unsqueeze(0)).split(
-            [1, len(mean), len(mean)], dim=1
-        )
-        total = counts.sum()
-        mean = (counts * means).sum(0) / total
-        variance = (spreads + counts * (means - mean).square()).sum(0) / total  # Chan, Golub and LeVeque (1979)
-        self._remember(mean.detach(), variance.detach() * total / (total - 1))
-        shape = [1, -1, *[1] * (input.ndim - 2)]
-        scale = (variance + self.eps).rsqrt()
-        shift = -mean * scale
-        if self.weight is not None:
-            scale, shift = scale * self.weight, shift * self.weight
-        if self.bias is not None:
-            shift = shift + self.bias
-        return (wide * scale.view(shape) + shift.view(shape)).to(input.dtype)
+        x = input if input.dtype == torch.float64 else input.float()
+        total, mean, variance = _statistics(x.detach())
+        self._remember(mean, variance * total / (total - 1))
+        output: Tensor = _Normalise.apply(x, self.weight, self.bias, total, mean, variance, self.eps)
+        return output.to(input.dtype)
 
     def _check_input_dim(self, input: Tensor) -> None:
         """Any number of dimensions from two."""
@@ -71,6 +60,60 @@ class GatheredBatchNorm(nn.modules.batchnorm._BatchNorm):
             self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance, self.momentum)
+
+
+def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """How many values a channel has on all ranks, its mean and variance there, from one gather of 2 C + 1 numbers."""
+    dims, count = [0, *range(2, x.ndim)], x.numel() // x.shape[1]
+    mean = x.mean(dims) if count else x.new_zeros(x.shape[1])
+    spread = (x - _wide(mean, x)).square_().sum(dims)
+    own = torch.cat([x.new_tensor([count]), mean, spread]).unsqueeze(0)
+    parts = own.new_empty(dist.get_world_size(), own.shape[1])
+    dist.all_gather_into_tensor(parts, own)
+    counts, means, spreads = parts.split([1, len(mean), len(mean)], dim=1)
+    total = counts.sum()
+    mean = (counts * means).sum(0) / total
+    return total, mean, (spreads + counts * (means - mean).square()).sum(0) / total  # Chan, Golub and LeVeque (1979)
+
+
+class _Normalise(torch.autograd.Function):
+    r"""$y = w \hat x + b$, $\hat x = (x - \mu) / \sigma$ with the mean and deviation of all N values of all ranks.
+
+    $$\frac{\partial L}{\partial x} = \frac{w}{\sigma} \Big(g - \frac1N \sum g - \frac{\hat x}{N} \sum g \hat x\Big),
+      \qquad g = \frac{\partial L}{\partial y}$$
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w: Tensor | None, b: Tensor | None, *moments: Tensor | float) -> Tensor:
+        total, mean, variance, ctx.eps = moments
+        ctx.save_for_backward(x, w, total, mean, variance)
+        return functional.batch_norm(x, mean, variance, w, b, training=False, eps=ctx.eps)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        x, w, total, mean, variance = ctx.saved_tensors
+        inverse = (variance + ctx.eps).rsqrt()
+        dims = [0, *range(2, x.ndim)]
+        sum_g = g.sum(dims)
+        sum_gx = (g * (x - _wide(mean, x))).sum(dims) * inverse  # of g x_hat
+        sums = torch.stack([sum_g, sum_gx])
+        dist.all_reduce(sums)
+        scale = inverse if w is None else inverse * w
+        slope = scale * inverse * sums[1] / total
+        shift = scale * sums[0] / total - slope * mean
+        gradient = g * _wide(scale, x) - x * _wide(slope, x) - _wide(shift, x)
+        return (
+            gradient,
+            sum_gx if ctx.needs_input_grad[1] else None,
+            sum_g if ctx.needs_input_grad[2] else None,
+            *[None] * 4,
+        )
+
+
+def _wide(channel: Tensor, x: Tensor) -> Tensor:
+    """(C,) as (1, C, 1, ...), to go with x."""
+    return channel.view(1, -1, *[1] * (x.ndim - 2))
 
 
 class GatheredBatchNormAct(GatheredBatchNorm):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -22,11 +24,18 @@ def _step(norm: nn.Module, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
 def compare(rank: int, sizes: list[int], shape: tuple[int, ...], kind: str) -> float:
     """Largest difference of outputs, gradients and running statistics from one process's."""
     from _runtime.launch import Run
-    from _runtime.norm import synchronise_norms
+    from _runtime.norm import scale_only_norm, synchronise_norms
     from timm.layers import BatchNormAct2d
 
     generator = torch.Generator().manual_seed(0)
-    make = {"1d": nn.BatchNorm1d, "2d": nn.BatchNorm2d, "and ReLU": BatchNormAct2d}[kind]
+    plain = functools.partial(nn.BatchNorm1d, affine=False)
+    make = {
+        "1d": nn.BatchNorm1d,
+        "2d": nn.BatchNorm2d,
+        "and ReLU": BatchNormAct2d,
+        "no bias": scale_only_norm,
+        "plain": plain,
+    }[kind]
     alone = make(shape[0]).double()
     shared = synchronise_norms(make(shape[0]).double(), Run(rank, rank, len(sizes), torch.device("cpu")))
     mine, error = slice(sum(sizes[:rank]), sum(sizes[: rank + 1])), 0.0
@@ -34,19 +43,27 @@ def compare(rank: int, sizes: list[int], shape: tuple[int, ...], kind: str) -> f
         x, weights = (torch.randn(sum(sizes), *shape, generator=generator, dtype=torch.float64) + 3 for _ in range(2))
         expected = _step(alone, x, weights)
         observed = _step(shared, x[mine], weights[mine])
-        error = max([error, *((a - b[mine]).abs().max().item() for a, b in zip(observed, expected, strict=True))])
+        pairs = zip(observed, expected, strict=True)
+        error = max([error, *((a - b[mine]).norm(torch.inf).item() for a, b in pairs if len(a))])
     for parameter in shared.parameters():
         assert parameter.grad is not None
         dist.all_reduce(parameter.grad)
-    pairs = zip(shared.parameters(), alone.parameters(), strict=True)
-    error = max([error, *((a.grad - b.grad).abs().max().item() for a, b in pairs)])
+    for a, b in zip(shared.parameters(), alone.parameters(), strict=True):
+        error = max(error, (a.grad - b.grad).abs().max().item())
     states = zip(shared.state_dict().values(), alone.state_dict().values(), strict=True)
     return max([error, *((a - b).abs().max().item() for a, b in states)])
 
 
 @pytest.mark.parametrize(
     ("sizes", "shape", "kind"),
-    [([4, 4], (3,), "1d"), ([5, 2], (3, 4, 4), "2d"), ([5, 2], (3, 4, 4), "and ReLU")],
+    [
+        ([4, 4], (3,), "1d"),
+        ([5, 2], (3, 4, 4), "2d"),
+        ([5, 2], (3, 4, 4), "and ReLU"),
+        ([3, 2], (3,), "no bias"),
+        ([3, 2], (3,), "plain"),
+        ([4, 0, 1], (3, 2, 2), "2d"),
+    ],
 )
 def test_two_processes_normalise_as_one(sizes: list[int], shape: tuple[int, ...], kind: str) -> None:
     assert max(run_distributed(compare, len(sizes), sizes, shape, kind)) < 1e-10
