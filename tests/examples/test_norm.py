@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+import contrastive_ops as co
 from contrastive_ops.testing import run_distributed
 from tests.examples.conftest import EXAMPLES  # noqa: F401 (puts the examples on the path)
 
@@ -67,3 +68,30 @@ def compare(rank: int, sizes: list[int], shape: tuple[int, ...], kind: str) -> f
 )
 def test_two_processes_normalise_as_one(sizes: list[int], shape: tuple[int, ...], kind: str) -> None:
     assert max(run_distributed(compare, len(sizes), sizes, shape, kind)) < 1e-10
+
+
+def network_step(rank: int, world_size: int) -> dict[str, Tensor]:
+    """DINO's loss of this rank's part of 6 images, and the gradients of the student as DDP averages them."""
+    import _runtime as rt
+    from _runtime.launch import Run
+
+    run = Run(rank, rank, world_size, torch.device("cpu"))
+    torch.manual_seed(0)
+    encoder = rt.create_crop_encoder("tiny", drop_path=0.0, compiled=False)
+    head = co.DINOHead(encoder.num_features, 8, hidden_dim=8, bottleneck_dim=4, norm=nn.BatchNorm1d)
+    student = rt.CropNetwork(encoder, head).double()
+    crops = torch.randn(2, 6, 3, 32, 32, dtype=torch.float64).unbind()
+    teacher = torch.randn(2, 6, 8, dtype=torch.float64).softmax(-1).unbind()
+    mine = torch.arange(6).tensor_split(world_size)[rank]
+    model = rt.distribute(rt.synchronise_norms(student, run), run)
+    loss = co.dino_loss(student=model([crop[mine] for crop in crops]), teacher=[p[mine] for p in teacher])
+    loss.backward()
+    gradients = {name: p.grad for name, p in student.named_parameters() if p.grad is not None}
+    return {"loss": loss.detach(), **gradients, **dict(student.named_buffers())}
+
+
+def test_two_processes_take_the_step_of_one() -> None:
+    """Crops, BN, head, loss and DDP together, in float64: in float32 rounding soon leads two runs apart."""
+    expected = network_step(0, 1)
+    for observed in run_distributed(network_step, 2, 2):
+        torch.testing.assert_close(observed, expected, rtol=1e-9, atol=1e-12)
