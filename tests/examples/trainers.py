@@ -54,7 +54,8 @@ TRAINERS = (
     Trainer("byol", paper=("--hidden-dim", "64"), invariant=("--views", "none", "--lr", "2e-3")),
     Trainer("simsiam", paper=("--hidden-dim", "64", "--dim", "64"), invariant=("--views", "none")),
     Trainer("simsiam", ("--alternation", "3", "--norms", "all"), mode="alternation", invariant=("--views", "none")),
-    Trainer("cmc", invariant=("--views", "none")),
+    # torch's own BN rounds differently by memory layout, and a ReLU near 0 makes 1e-4 of that at ten times this rate
+    Trainer("cmc", invariant=("--views", "none", "--lr", "2e-4")),
     Trainer(
         "swav",
         ("--crops", "2", "2", "--queue-size", "0"),
