@@ -93,14 +93,16 @@ class _Normalise(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, w, total, mean, variance = ctx.saved_tensors
-        inverse, dims = (variance + ctx.eps).rsqrt(), [0, *range(2, x.ndim)]
-        unit = (x - _wide(mean, x)).mul_(_wide(inverse, x))  # x_hat
-        sum_g, sum_gx = g.sum(dims), (g * unit).sum(dims)
-        means = torch.stack([sum_g, sum_gx])
-        dist.all_reduce(means)
-        means /= total
+        inverse = (variance + ctx.eps).rsqrt()
+        dims = [0, *range(2, x.ndim)]
+        sum_g = g.sum(dims)
+        sum_gx = (g * (x - _wide(mean, x))).sum(dims) * inverse  # of g x_hat
+        sums = torch.stack([sum_g, sum_gx])
+        dist.all_reduce(sums)
         scale = inverse if w is None else inverse * w
-        gradient = (g - _wide(means[0], x) - unit.mul_(_wide(means[1], x))).mul_(_wide(scale, x))
+        slope = scale * inverse * sums[1] / total
+        shift = scale * sums[0] / total - slope * mean
+        gradient = g * _wide(scale, x) - x * _wide(slope, x) - _wide(shift, x)
         return (
             gradient,
             sum_gx if ctx.needs_input_grad[1] else None,
