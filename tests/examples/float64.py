@@ -1,4 +1,4 @@
-"""A trainer in float64: rounding then parts two runs by 1e-12, and any larger difference between them is a mistake."""
+"""A trainer in float64: what rounding leaves between two runs is then far below what any mistake does."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -22,6 +22,7 @@ from tests.examples.test_data import write_cifar, write_folder
 from tests.examples.trainers import TRAINED, TRAINERS, Trainer
 
 QUICK = ("--device", "cpu", "--workers", "0", "--batch-size", "12", "--epochs", "2", "--evaluate-on", "test")
+FLOAT32 = [t for t in TRAINERS if t.name in {"simclr", "simsiam"} and not t.mode]  # compared as users run them, too
 every = pytest.mark.parametrize("trainer", [pytest.param(t, id=f"{t.name} {t.mode}".strip()) for t in TRAINERS])
 
 
@@ -67,8 +68,11 @@ def trained_in_two(tmp_path_factory: pytest.TempPathFactory, cifar: str) -> Path
     """A folder with a run of two processes of every trainer, an epoch each."""
     out = tmp_path_factory.mktemp("two")
     runs = [
-        (t.name, [*flags_of(t, out / folder_of(t)), "--data", cifar, "--epochs", "1", *t.invariant], bool(t.invariant))
-        for t in TRAINERS
+        (t.name, [*flags_of(t, out / folder), "--data", cifar, "--epochs", "1", *t.invariant], exact)
+        for t, folder, exact in [
+            *((t, folder_of(t), bool(t.invariant)) for t in TRAINERS),
+            *((t, f"{folder_of(t)}-float32", False) for t in FLOAT32),
+        ]
     ]
     (out / "runs.json").write_text(json.dumps(runs))
     run_in_two("-m", "tests.examples.train_each", str(out / "runs.json"))
@@ -105,6 +109,15 @@ def test_two_processes(trainer: Trainer, trained_in_two: Path, tmp_path: Path, c
         train(trainer, tmp_path / "one", "--data", cifar, "--epochs", "1", *trainer.invariant, exact=True)
         alone = [r["loss"] for r in numbers(tmp_path / "one") if "loss" in r]
         assert losses == pytest.approx(alone, abs=1e-9)
+
+
+@pytest.mark.parametrize("trainer", FLOAT32, ids=lambda t: t.name)
+def test_two_processes_in_float32(trainer: Trainer, trained_in_two: Path, tmp_path: Path, cifar: str) -> None:
+    train(trainer, tmp_path / "one", "--data", cifar, "--epochs", "1", *trainer.invariant)
+    alone = [r["loss"] for r in numbers(tmp_path / "one") if "loss" in r]
+    losses = [r["loss"] for r in numbers(trained_in_two / f"{folder_of(trainer)}-float32") if "loss" in r]
+    assert len(losses) == 5
+    assert losses == pytest.approx(alone, abs=1e-4)
 
 
 @pytest.mark.slow
