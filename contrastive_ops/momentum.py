@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from contrastive_ops import _checks
+from contrastive_ops._pairing import Group, paired
 
 _BUFFERS = ("copy", "ema", "keep")
 _HALF = (torch.bfloat16, torch.float16)
 # A step of 0.001 is below half a unit in the last place of bf16, so targets in half precision would stand still.
 # Their float32 values live here, as long as the parameter does; see momentum_update.
 _masters: MutableMapping[Tensor, tuple[Tensor, int]] = WeakTensorKeyDictionary()
+_CONVERTED = 2**20  # online values of another dtype that are converted at a time
 
 
 @torch.no_grad()
@@ -56,70 +58,42 @@ def momentum_update(online: nn.Module, target: nn.Module, momentum: float, *, bu
             raise TypeError(f"{name}: expected an nn.Module, got {_checks.show(module)}")
     _checks.is_choice("buffers", buffers, _BUFFERS)
     _checks.is_real("momentum", momentum, low=0, high=1, why="it multiplies the old value: 0.999, not 0.001")
-    averaged = _pairs(dict(online.named_parameters()), dict(target.named_parameters()), online, target, "parameter")
+    averaged = paired(online, target, "parameter")
+    copied: list[Group] = []
     if buffers != "keep":
-        held = _pairs(dict(online.named_buffers()), dict(target.named_buffers()), online, target, "buffer")
-        floating = [pair for pair in held if buffers == "ema" and pair[0].dtype.is_floating_point]
-        averaged += floating
-        for source, kept in held:
-            if buffers == "copy" or not source.dtype.is_floating_point:
-                kept.copy_(source)
-    _average(averaged, momentum)
+        for group in paired(online, target, "buffer"):
+            moves = buffers == "ema" and group[0][0].dtype.is_floating_point
+            (averaged if moves else copied).append(group)
+    for onlines, targets in copied:
+        torch._foreach_copy_(targets, onlines)
+    for onlines, targets in averaged:
+        if targets[0].dtype in _HALF:
+            _move_half(targets, onlines, 1 - momentum)
+        else:
+            _move(targets, onlines, 1 - momentum)
 
 
-def _pairs(
-    online: dict[str, Tensor], target: dict[str, Tensor], source: nn.Module, destination: nn.Module, kind: str
-) -> list[tuple[Tensor, Tensor]]:
-    """(online, target) tensors of the same name; every name needs its partner."""
-    left, right = _plain_names(online, source), _plain_names(target, destination)
-    if lonely := sorted(set(left) ^ set(right)):
-        side = "online" if lonely[0] in left else "target"
-        raise ValueError(
-            f"target: expected the same {kind} names as online, but {lonely[0]!r} is only in {side} "
-            f"({len(lonely)} without a partner); build it with copy.deepcopy(online)"
-        )
-    for name, value in left.items():
-        other = right[name]
-        if value.shape != other.shape or value.device != other.device:
-            raise ValueError(
-                f"target: expected {kind} {name!r} like online's {_checks.show(value)} on {value.device}, "
-                f"got {_checks.show(other)} on {other.device}"
-            )
-        if value is other:
-            raise ValueError(f"target: expected {kind} {name!r} apart from online's, got the same; use copy.deepcopy")
-    return [(value, right[name]) for name, value in left.items()]
+def _move(targets: list[Tensor], onlines: list[Tensor], weight: float) -> None:
+    """target <- target + weight (online - target): one pass over both and no temporaries where dtypes are equal."""
+    dtype = targets[0].dtype
+    if onlines[0].dtype == dtype:
+        torch._foreach_lerp_(targets, onlines, weight)
+        return
+    start, size = 0, 0
+    for end, online in enumerate(onlines, start=1):
+        size += online.numel()
+        if size >= _CONVERTED or end == len(onlines):
+            torch._foreach_lerp_(targets[start:end], [x.to(dtype) for x in onlines[start:end]], weight)
+            start, size = end, 0
 
 
-def _plain_names(tensors: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
-    """Names without the parts that torch.compile and (Distributed)DataParallel put in."""
-    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-    wrapped = {name for name, child in module.named_modules() if isinstance(child, wrappers)}
-
-    def plain(name: str) -> str:
-        parts, kept = name.split("."), []
-        for i, part in enumerate(parts):
-            inside = part == "_orig_mod" or (part == "module" and ".".join(parts[:i]) in wrapped)
-            kept += [] if inside else [part]
-        return ".".join(kept)
-
-    return {plain(name): value for name, value in tensors.items()}
-
-
-def _average(pairs: list[tuple[Tensor, Tensor]], momentum: float) -> None:
-    """target <- target + (1 - m) (online - target), in one pass over each group of equal dtype and device."""
-    groups: dict[tuple[torch.device, torch.dtype], tuple[list[Tensor], list[Tensor]]] = {}
-    for online, target in pairs:
-        wide = _master(target) if target.dtype in _HALF else target
-        onlines, targets = groups.setdefault((wide.device, wide.dtype), ([], []))
-        onlines.append(online.detach().to(wide.dtype))
-        targets.append(wide)
-    for onlines, targets in groups.values():
-        torch._foreach_lerp_(targets, onlines, 1 - momentum)
-    for _, target in pairs:
-        if target.dtype in _HALF:
-            master, _ = _masters[target]
-            target.copy_(master)
-            _masters[target] = master, target._version
+def _move_half(targets: list[Tensor], onlines: list[Tensor], weight: float) -> None:
+    """The same on the float32 values of half-precision targets, which are rounded from them."""
+    masters = [_master(target) for target in targets]
+    _move(masters, onlines, weight)
+    torch._foreach_copy_(targets, masters)
+    for target, master in zip(targets, masters, strict=True):
+        _masters[target] = master, target._version
 
 
 def _master(target: Tensor) -> Tensor:
@@ -130,7 +104,6 @@ def _master(target: Tensor) -> Tensor:
     master, version = _masters.get(target, (target, -1))
     if version != target._version or master.device != target.device:
         master = target.detach().float()
-        _masters[target] = master, target._version
     return master
 
 
