@@ -41,7 +41,8 @@ def is_floating(name: str, value: object, *, shape: Sequence[str | int], at_leas
     tensor = is_tensor(name, value, shape=shape, at_least=at_least)
     if not tensor.dtype.is_floating_point:
         raise TypeError(f"{name}: expected floating-point values, got {show(tensor)}; convert it with .float()")
-    if readable(tensor) and not bool(torch.isfinite(tensor.detach()).all()):
+    # a NaN or an infinity shows in the sum, which makes no temporaries; a sum may overflow by itself, so look then
+    if readable(tensor) and not isfinite(tensor.detach().sum()) and not bool(torch.isfinite(tensor.detach()).all()):
         count = int((~torch.isfinite(tensor.detach())).sum())
         raise ValueError(
             f"{name}: expected finite values, got {count} NaN or infinite of {tensor.numel()}; "

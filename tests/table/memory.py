@@ -152,6 +152,14 @@ _BAD_SINKHORN: Bad = (
     (lambda: co.sinkhorn(_K, iterations=3.0), "iterations"),
     (lambda: co.sinkhorn(_K, hard=1), "hard"),
     (lambda: co.sinkhorn(_K, group="all"), "group"),
+    (lambda: co.sinkhorn(_K, out=[1.0]), "out"),
+    (lambda: co.sinkhorn(_K, out=torch.empty(4, 4)), "out"),
+    (lambda: co.sinkhorn(_K, out=torch.empty(4, 3, dtype=torch.float64)), "out"),
+    (lambda: co.sinkhorn(_K.bfloat16(), out=torch.empty(4, 3, dtype=torch.bfloat16)), "out"),
+    (lambda: co.sinkhorn(_K, out=torch.empty(3, 4).T), "out"),
+    (lambda: co.sinkhorn(_K, out=torch.empty(4, 3, device="meta")), "out"),
+    (lambda: co.sinkhorn(_K, out=torch.empty(4, 3, requires_grad=True)), "out"),
+    (lambda: co.sinkhorn(_K, out=_K), "out"),
 )
 _PROTOTYPES = co.Prototypes(5, 4, generator=torch.Generator().manual_seed(0))
 
