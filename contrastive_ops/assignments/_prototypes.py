@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from contrastive_ops import _checks
-from contrastive_ops._embeddings import full_precision, promote, unit_rows
+from contrastive_ops._embeddings import full_precision, promote, to_unit_rows_
 
 
 class Prototypes(nn.Module):
@@ -53,7 +53,8 @@ class Prototypes(nn.Module):
         super().__init__()
         device = None if generator is None else generator.device
         rows = torch.randn(num_prototypes, dim, generator=generator, device=device)
-        self.weight = nn.Parameter(unit_rows(rows).to(torch.get_default_device()))
+        to_unit_rows_(rows)
+        self.weight = nn.Parameter(rows.to(torch.get_default_device()))
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, P) float32 (float64 for float64 inputs) scores of the embeddings (B, D)."""
@@ -65,7 +66,7 @@ class Prototypes(nn.Module):
     @torch.no_grad()
     def normalize_(self) -> None:
         """Bring every prototype back to length 1, in place."""
-        self.weight.copy_(unit_rows(*promote(self.weight)))
+        to_unit_rows_(self.weight)
 
     def extra_repr(self) -> str:
         return f"dim={self.weight.shape[1]}, num_prototypes={self.weight.shape[0]}"

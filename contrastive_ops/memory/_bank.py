@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from contrastive_ops import _checks
-from contrastive_ops._embeddings import promote, unit_rows
+from contrastive_ops._embeddings import promote, to_unit_rows_, unit_rows
 from contrastive_ops._group import Group, resolve
 from contrastive_ops.collectives import gather_rows
 
@@ -58,7 +58,8 @@ class MemoryBank(nn.Module):
         self.momentum = momentum
         # not torch's own random state: ranks seeded apart must start from the same entries
         generator = generator or torch.Generator().manual_seed(0)
-        rows = unit_rows(torch.randn(num_data, dim, generator=generator, device=generator.device))
+        rows = torch.randn(num_data, dim, generator=generator, device=generator.device)
+        to_unit_rows_(rows)
         self.register_buffer("entries", rows.to(torch.get_default_device()))
 
     def lookup(self, index: Tensor) -> Tensor:

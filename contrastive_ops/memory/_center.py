@@ -67,7 +67,7 @@ class DINOCenter(nn.Module):
         _checks.is_positive("temperature", temperature, why="logits are divided by it")
         with full_precision(logits.device):
             wide, center = promote(logits, self.center)
-            return ((wide - center) / temperature).softmax(-1)
+            return (wide - center).div_(temperature).softmax(-1)
 
     @torch.no_grad()
     def update(self, logits: Tensor) -> None:

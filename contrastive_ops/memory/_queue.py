@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from contrastive_ops import _checks
-from contrastive_ops._embeddings import unit_rows
+from contrastive_ops._embeddings import to_unit_rows_
 from contrastive_ops._group import Group, resolve
 from contrastive_ops.collectives import gather_rows
 
@@ -67,11 +67,13 @@ class NegativeQueue(nn.Module):
         if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise TypeError(f"dtype: expected a floating-point torch.dtype or None, got {dtype!r}")
         super().__init__()
-        rows = torch.zeros(num_keys, dim)
-        if init == "randn":
+        if init == "zeros":
+            rows = torch.zeros(num_keys, dim)
+        else:
             # not torch's own random state: ranks seeded apart must start from the same rows
             generator = generator or torch.Generator().manual_seed(0)
-            rows = unit_rows(torch.randn(num_keys, dim, generator=generator, device=generator.device))
+            rows = torch.randn(num_keys, dim, generator=generator, device=generator.device)
+            to_unit_rows_(rows)
         self.register_buffer("keys", rows.to(device=torch.get_default_device(), dtype=dtype))
         self.register_buffer("num_enqueued", torch.zeros((), dtype=torch.int64))
 
@@ -80,7 +82,6 @@ class NegativeQueue(nn.Module):
         """How many rows hold real keys (reading it waits for the device)."""
         return min(int(self.num_enqueued), len(self.keys))
 
-    @torch.no_grad()
     def enqueue(self, keys: Tensor, *, group: Group = None) -> None:
         """Store every rank's keys in rank order, as given but for the dtype; the oldest make room.
 
@@ -95,19 +96,37 @@ class NegativeQueue(nn.Module):
             TypeError: `keys` is no floating-point tensor.
         """
         process_group = resolve(group)
-        _checks.is_floating("keys", keys, shape=("B", self.keys.shape[1]))
-        _checks.same_device(queue=self.keys, keys=keys)
+        held, enqueued = self.keys, self.num_enqueued  # once: a module looks its buffers up slowly
+        _checks.is_floating("keys", keys, shape=("B", held.shape[1]))
+        _checks.same_device(queue=held, keys=keys)
         if not self.training:
             return
+        keys = keys.detach()  # nothing here needs a gradient then: cheaper than switching gradients off and on
         if process_group is not None:
             keys, _ = gather_rows(keys, process_group, name="keys")
-        count, size = len(keys), len(self.keys)
+        count, size = len(keys), len(held)
         newest = keys[-size:] if count > size else keys
-        # index arithmetic on tensors: no branch on the pointer, no wait for the device
-        first = self.num_enqueued + (count - len(newest))
-        rows = (first + torch.arange(len(newest), device=keys.device)) % size
-        self.keys.index_copy_(0, rows, newest.to(self.keys.dtype))
-        self.num_enqueued.add_(count)
+        if _checks.readable(enqueued):
+            _write_slices(held, newest, (int(enqueued) + count - len(newest)) % size)
+        else:
+            _write_rows(held, newest, enqueued + (count - len(newest)))
+        enqueued.add_(count)
 
     def extra_repr(self) -> str:
         return f"num_keys={len(self.keys)}, dim={self.keys.shape[1]}"
+
+
+def _write_slices(held: Tensor, newest: Tensor, start: int) -> None:
+    """Where the pointer can be read for nothing: up to the end, and on from the start."""
+    room = len(held) - start
+    if len(newest) <= room:
+        held[start : start + len(newest)].copy_(newest)
+    else:
+        held[start:].copy_(newest[:room])
+        held[: len(newest) - room].copy_(newest[room:])
+
+
+def _write_rows(held: Tensor, newest: Tensor, first: Tensor) -> None:
+    """Index arithmetic on tensors: no branch on the pointer, no wait for the device."""
+    rows = (first + torch.arange(len(newest), device=newest.device)) % len(held)
+    held.index_copy_(0, rows, newest.to(held.dtype))
