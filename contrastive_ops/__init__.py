@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from contrastive_ops.assignments import Prototypes, sinkhorn
-from contrastive_ops.collectives import all_gather, shuffle_bn, unshuffle_bn
+from contrastive_ops.collectives import all_gather
 from contrastive_ops.dino_head import DINOHead
 from contrastive_ops.heads import prediction_mlp, projection_mlp
 from contrastive_ops.losses import (
@@ -40,6 +40,7 @@ from contrastive_ops.metrics import (
 )
 from contrastive_ops.momentum import cosine_schedule, momentum_update
 from contrastive_ops.norm import SplitBatchNorm2d
+from contrastive_ops.shuffle import shuffle_bn, unshuffle_bn
 from contrastive_ops.views import (
     byol_views,
     cmc_views,

@@ -1,4 +1,4 @@
-"""Differentiable collectives that accept uneven batches: gather, and the shuffle of shuffling batch norm.
+"""Differentiable collectives that accept uneven batches: gather and sum, and the exchange that others are made of.
 
 Every collective here is entered by all ranks or by none. A rank's sizes, dtype and row shape are exchanged first, and
 where ranks disagree all of them raise the same error, so that none is left waiting. Rows travel as bytes: any dtype,
@@ -7,7 +7,6 @@ bit for bit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -78,102 +77,6 @@ def max_over_ranks(x: Tensor, group: ProcessGroup) -> Tensor:
     return largest
 
 
-@dataclass(frozen=True, eq=False)
-class ShuffleHandle:
-    """How to undo one shuffle: which rows went where. Made by `shuffle_bn`, used by `unshuffle_bn`."""
-
-    send: Tensor  # order in which the local rows leave, by receiving rank
-    send_sizes: tuple[int, ...]
-    receive_sizes: tuple[int, ...]
-    place: Tensor  # out = received[place]
-    group: ProcessGroup | None
-
-    def reverse(self) -> ShuffleHandle:
-        """The handle of the opposite journey."""
-        send, place = self.place.argsort(), self.send.argsort()
-        return ShuffleHandle(send, self.receive_sizes, self.send_sizes, place, self.group)
-
-
-def shuffle_bn(
-    x: Tensor, *, group: Group = None, generator: torch.Generator | None = None
-) -> tuple[Tensor, ShuffleHandle]:
-    r"""Permute the rows of the global batch over all ranks, so that batch statistics mix other images.
-
-    $$y = x_\pi, \qquad \pi \text{ a uniform permutation of the } N = \sum_r B_r \text{ rows}$$
-
-    One permutation is drawn (rank 0's counts, the others draw too and stay in step) and only the rows that change
-    ranks travel: B rows per rank, where gathering the batch takes N. Each rank keeps its number of rows. Alone, rows
-    change places within the batch, which is what `SplitBatchNorm2d` needs to mix its splits.
-
-    Args:
-        x: (B, ...) images or features of this rank; B may differ between ranks and be 0.
-        group: the ranks that take part; None is the default group, or this process alone; False is alone.
-        generator: where the permutation comes from; None is torch's default CPU generator.
-
-    Returns:
-        The shuffled rows (B, ...), differentiable, and the handle that `unshuffle_bn` takes.
-
-    Raises:
-        ValueError: on every rank, when row shape or dtype differ between ranks.
-        TypeError: `x` is no tensor or `generator` no generator.
-
-    Example:
-        >>> x = torch.arange(4.0)
-        >>> shuffled, handle = shuffle_bn(x, generator=torch.Generator().manual_seed(0))
-        >>> shuffled, unshuffle_bn(shuffled, handle)
-        (tensor([0., 1., 3., 2.]), tensor([0., 1., 2., 3.]))
-
-    References:
-        "Momentum Contrast for Unsupervised Visual Representation Learning" (He et al., 2020), section 3.3, Shuffling
-        BN. The authors' code gathers the images of all ranks on every rank and picks from them; the result is the
-        same.
-    """
-    process_group = resolve(group)
-    _checks.is_tensor("x", x, shape=("B",), at_least=True)
-    _checks.is_generator(generator)
-    sizes: tuple[int, ...] = (len(x),)
-    rank = 0
-    if process_group is not None:
-        x, sizes = agree(x, process_group, name="x")
-        rank = process_group.rank()
-    permutation = _draw(sum(sizes), x.device, process_group, generator)
-    handle = _route(permutation, sizes, rank, x.device, process_group)
-    return _Exchange.apply(x, handle), handle
-
-
-def unshuffle_bn(y: Tensor, handle: ShuffleHandle) -> Tensor:
-    r"""Bring shuffled rows back to the rank and place they came from: the exact inverse of `shuffle_bn`.
-
-    $$x = y_{\pi^{-1}}$$
-
-    Args:
-        y: (B, ...) what became of the shuffled rows, for instance their keys; any row shape and dtype.
-        handle: what `shuffle_bn` returned.
-
-    Returns:
-        (B, ...) rows in the order of the input of `shuffle_bn`, differentiable.
-
-    Raises:
-        ValueError: `y` has another number of rows than were shuffled, or row shapes differ between ranks.
-        TypeError: `y` is no tensor or `handle` no handle.
-
-    Example:
-        >>> shuffled, handle = shuffle_bn(torch.arange(3.0), generator=torch.Generator().manual_seed(0))
-        >>> unshuffle_bn(2 * shuffled, handle)
-        tensor([0., 2., 4.])
-
-    References:
-        He et al. (2020), section 3.3.
-    """
-    if not isinstance(handle, ShuffleHandle):
-        raise TypeError(f"handle: expected what shuffle_bn returned, got {_checks.show(handle)}")
-    _checks.is_tensor("y", y, shape=(len(handle.place),), at_least=True)
-    if handle.group is not None:
-        y, _ = agree(y, handle.group, name="y")
-    unshuffled: Tensor = _Exchange.apply(y, handle.reverse())
-    return unshuffled
-
-
 def agree(x: Tensor, group: ProcessGroup, *, name: str, columns: int | None = None) -> tuple[Tensor, tuple[int, ...]]:
     """Every rank's number of rows; the same error on every rank where their tensors do not fit together.
 
@@ -205,37 +108,7 @@ def _same(name: str, what: str, values: list[Any]) -> None:
         raise ValueError(f"{name}: expected the same {what} on every rank, got {listed}")
 
 
-def _draw(count: int, device: torch.device, group: ProcessGroup | None, generator: torch.Generator | None) -> Tensor:
-    source = torch.device("cpu") if generator is None else generator.device
-    permutation = torch.randperm(count, generator=generator, device=source)
-    if group is None:
-        return permutation
-    shared = permutation.to(device)
-    dist.broadcast(shared, src=dist.get_global_rank(group, 0), group=group)
-    return shared.cpu()
-
-
-def _route(
-    permutation: Tensor, sizes: tuple[int, ...], rank: int, device: torch.device, group: ProcessGroup | None
-) -> ShuffleHandle:
-    """What this rank sends and receives so that position p of the global batch holds row permutation[p]."""
-    ends = torch.tensor(sizes).cumsum(0)
-    first, last = int(ends[rank]) - sizes[rank], int(ends[rank])
-    source = torch.bucketize(permutation, ends, right=True)
-    target = torch.bucketize(torch.arange(len(permutation)), ends, right=True)
-    leaving = source == rank
-    send = permutation[leaving] - first  # positions ascend, so these are ordered by receiving rank
-    arriving = source[first:last]
-    return ShuffleHandle(
-        send.to(device),
-        tuple(torch.bincount(target[leaving], minlength=len(sizes)).tolist()),
-        tuple(torch.bincount(arriving, minlength=len(sizes)).tolist()),
-        arriving.argsort(stable=True).argsort().to(device),
-        group,
-    )
-
-
-def _bytes(x: Tensor) -> Tensor:
+def as_bytes(x: Tensor) -> Tensor:
     """(B, bytes of a row): what travels, whatever the dtype, also those that a backend cannot name."""
     rows = x.reshape(len(x), prod(x.shape[1:]))
     # by strides: a single row or column calls itself contiguous whatever its strides are
@@ -247,8 +120,9 @@ def _from_bytes(rows: Tensor, like: Tensor) -> Tensor:
     return rows.view(like.dtype).view(len(rows), *like.shape[1:])
 
 
-def _all_to_all(x: Tensor, send: tuple[int, ...], receive: tuple[int, ...], group: ProcessGroup) -> Tensor:
-    sent = _bytes(x)
+def all_to_all(x: Tensor, send: tuple[int, ...], receive: tuple[int, ...], group: ProcessGroup) -> Tensor:
+    """Rows of x to each rank in order, `send` of them, for `receive` rows from each."""
+    sent = as_bytes(x)
     received = sent.new_empty(sum(receive), sent.shape[1])
     dist.all_to_all_single(received, sent, list(receive), list(send), group=group)
     return _from_bytes(received, x)
@@ -259,23 +133,26 @@ class _Gather(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, sizes: tuple[int, ...], group: ProcessGroup) -> Tensor:
         ctx.sizes, ctx.group = sizes, group
         # a gather takes equal parts, so the shorter ones are padded and the padding is cut off again
-        longest, own = max(sizes), _bytes(x)
+        longest, own = max(sizes), as_bytes(x)
         padded = own if len(own) == longest else own.new_zeros(longest, own.shape[1])
         if padded is not own:
             padded[: len(own)] = own
         everything = own.new_empty(len(sizes) * longest, own.shape[1])
         dist.all_gather_into_tensor(everything, padded, group=group)
-        parts = everything.view(len(sizes), longest, own.shape[1])
-        return _from_bytes(torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)]), x)
+        if min(sizes) < longest:
+            parts = everything.view(len(sizes), longest, own.shape[1])
+            everything = torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+        return _from_bytes(everything, x)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         """Each rank gets every rank's gradient of its rows and adds them in rank order: deterministic, in float32."""
-        wide = gradient if gradient.dtype == torch.float64 else gradient.float()
         own, ranks = ctx.sizes[ctx.group.rank()], len(ctx.sizes)
-        parts = _all_to_all(wide, ctx.sizes, (own,) * ranks, ctx.group)
-        return parts.view(ranks, own, *gradient.shape[1:]).sum(0).to(gradient.dtype), None, None
+        parts = all_to_all(gradient, ctx.sizes, (own,) * ranks, ctx.group).view(ranks, own, *gradient.shape[1:])
+        # half precision travels as it is and is widened here: half the bytes for the same sum
+        wide = torch.float32 if gradient.dtype in (torch.bfloat16, torch.float16) else gradient.dtype
+        return parts.sum(0, dtype=wide).to(gradient.dtype), None, None
 
 
 class _Sum(torch.autograd.Function):
@@ -290,17 +167,3 @@ class _Sum(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient * ctx.ranks, None
-
-
-class _Exchange(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, handle: ShuffleHandle) -> Tensor:
-        ctx.handle = handle
-        rows = x[handle.send]
-        if handle.group is not None:
-            rows = _all_to_all(rows, handle.send_sizes, handle.receive_sizes, handle.group)
-        return rows[handle.place]
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _Exchange.apply(gradient, ctx.handle.reverse()), None

@@ -45,7 +45,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"contrastive_ops\.testing\._\w+\.\w+"),
     (r"py:.*", r"(st|strategies|hypothesis)\..*"),
     (r"py:.*", r"(SearchStrategy|Callable|Law|Loss|Inputs|Size|LawViolation|object|Any|dtype)\b.*"),
-    (r"py:.*", r"(ValueError|TypeError|Group|ShuffleHandle|contrastive_ops\.collectives\.ShuffleHandle)"),
+    (r"py:.*", r"(ValueError|TypeError|Group|ShuffleHandle|contrastive_ops\.shuffle\.ShuffleHandle)"),
     (r"py:.*", r"(bool|float|int|str|None|list|tuple|optional|Literal.*)"),
 ]
 

@@ -21,11 +21,9 @@ PACKAGE = ROOT / "contrastive_ops"
 MODULES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
 PAGES = sorted((ROOT / "docs" / "api").glob("*.md"))
 
-COMMUNICATES = ("_group.py", "collectives.py", "testing/")
+COMMUNICATES = ("_group.py", "collectives.py", "shuffle.py", "testing/")
 LONGEST = 200
-LONGER = {
-    "collectives.py": "gather, shuffle and sum share one protocol: agree on sizes first, then move rows as bytes",
-}
+LONGER: dict[str, str] = {}
 TOP = {"torch", "contrastive_ops"}  # what a module may import at its head, besides the standard library
 TOP_IN_TESTING = TOP | {"hypothesis", "pytest"}
 LATER = {"patch_embed.py": {"timm"}}  # what modules may import too, as nothing imports them until a name is asked for
@@ -145,6 +143,7 @@ UNANIMOUS = {
     "group is None",
     "process_group is None",
     "process_group is not None",
+    "handle.group is None",
     "handle.group is not None",
     "not self.training",
     "hard",

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 import contrastive_ops as co
+from tests.allocations import Allocations, size
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.bool, torch.complex64)
 
@@ -62,20 +63,75 @@ def shuffle(rank: int, sizes: list[int]) -> None:
 
 
 def shuffle_traffic(rank: int, sizes: list[int], limit: int) -> None:
-    """No more bytes arrive than this rank has rows, whatever the number of ranks."""
-    sent: list[int] = []
-    original = dist.all_to_all_single
+    """What arrives is the rows that come from other ranks and nothing else: (W - 1) / W of the batch on average."""
+    arrived, original = [], dist.all_to_all_single
 
-    def counted(output: Tensor, *args: Any, **kwargs: Any) -> Any:
-        sent.append(output.numel() * output.element_size())
-        return original(output, *args, **kwargs)
+    def counted(output: Tensor, given: Tensor, receive: list[int], send: list[int], **options: Any) -> Any:
+        assert receive[rank] == send[rank] == 0
+        assert output.is_contiguous() and given.is_contiguous()
+        arrived.append(output.numel() * output.element_size())
+        return original(output, given, receive, send, **options)
 
     dist.all_to_all_single = counted
-    mine = torch.rand(sizes[rank], 3, 4, 4)
-    shuffled, handle = co.shuffle_bn(mine)
-    co.unshuffle_bn(shuffled[:, 0, 0, :2].clone(), handle)
-    assert sent == [sizes[rank] * 3 * 4 * 4 * 4, sizes[rank] * 2 * 4], sent
-    assert max(sent) <= limit
+    owner = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    first, row, total = sum(sizes[:rank]), 3 * 4 * 4 * 4, 0
+    for seed in range(10):
+        shuffled, handle = co.shuffle_bn(
+            torch.rand(sizes[rank], 3, 4, 4, requires_grad=True), generator=torch.Generator().manual_seed(seed)
+        )
+        co.unshuffle_bn(shuffled[:, 0, 0, :2].clone(), handle).sum().backward()
+        permutation = torch.randperm(sum(sizes), generator=torch.Generator().manual_seed(seed))
+        rows = int((owner[permutation][first : first + sizes[rank]] != rank).sum())
+        there, back, *gradients = arrived
+        assert (there, back) == (rows * row, rows * 2 * 4)
+        assert gradients == [back, there]
+        assert there <= limit
+        total += rows
+        arrived.clear()
+    dist.all_to_all_single = original
+    share = 1 - sizes[rank] / sum(sizes)
+    assert abs(total - 10 * sizes[rank] * share) <= 0.15 * 10 * sizes[rank]
+
+
+def gather_traffic(rank: int, sizes: list[int]) -> None:
+    """Forward the longest rank's rows from each; backward this rank's rows from each, in the gradient's own dtype."""
+    gathered, scattered = [], []
+    gather, scatter = dist.all_gather_into_tensor, dist.all_to_all_single
+
+    def counted_gather(output: Tensor, given: Tensor, **options: Any) -> Any:
+        gathered.append((output.numel() - given.numel()) * output.element_size())
+        return gather(output, given, **options)
+
+    def counted_scatter(output: Tensor, given: Tensor, receive: list[int], send: list[int], **options: Any) -> Any:
+        scattered.append((sum(receive) - receive[rank]) * output[:1].numel() * output.element_size())
+        return scatter(output, given, receive, send, **options)
+
+    dist.all_gather_into_tensor, dist.all_to_all_single = counted_gather, counted_scatter
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        x = torch.rand(sizes[rank], 6).to(dtype).requires_grad_()
+        co.all_gather(x).sum().backward()
+        row = 6 * x.element_size()
+        assert gathered == [(len(sizes) - 1) * max(sizes) * row]
+        assert scattered == [(len(sizes) - 1) * sizes[rank] * row if sizes[rank] else 0]
+        gathered.clear()
+        scattered.clear()
+    dist.all_gather_into_tensor, dist.all_to_all_single = gather, scatter
+
+
+def collective_memory(rank: int, sizes: list[int]) -> None:
+    """Never more than two batches beside the one that came; a gather of even batches makes its result alone."""
+    mine = torch.rand(sizes[rank], 3, 32, 32)
+    batch = size(mine)
+    with Allocations() as seen:
+        shuffled, handle = co.shuffle_bn(mine)
+    assert seen.peak <= 2.1 * batch + 4096, seen.peak / batch
+    with Allocations() as seen:
+        co.unshuffle_bn(shuffled, handle)
+    assert seen.peak <= 2.1 * batch + 4096, seen.peak / batch
+    with Allocations() as seen:
+        everything = co.all_gather(mine)
+    if min(sizes) == max(sizes):
+        assert [n for n in seen.made if n > 4096] == [size(everything)]
 
 
 def queues_agree(rank: int, sizes: list[int]) -> Tensor:

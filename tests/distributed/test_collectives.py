@@ -21,7 +21,20 @@ def everything(rank: int, sizes: list[int]) -> torch.Tensor:
     cases.gather(rank, sizes)
     cases.shuffle(rank, sizes)
     cases.shuffle_traffic(rank, sizes, limit=max(sizes) * 3 * 4 * 4 * 4)
+    cases.gather_traffic(rank, sizes)
+    cases.collective_memory(rank, sizes)
     return cases.queues_agree(rank, sizes)
+
+
+@pytest.mark.parametrize("sizes", [[16, 16], [12, 12, 12]], ids=str)
+def test_traffic_and_memory_of_even_batches(sizes: list[int]) -> None:
+    run_distributed(counted, len(sizes), sizes)
+
+
+def counted(rank: int, sizes: list[int]) -> None:
+    cases.shuffle_traffic(rank, sizes, limit=max(sizes) * 3 * 4 * 4 * 4)
+    cases.gather_traffic(rank, sizes)
+    cases.collective_memory(rank, sizes)
 
 
 @pytest.mark.slow
