@@ -11,6 +11,7 @@ from contrastive_ops import _checks
 from contrastive_ops._embeddings import full_precision, promote, unit_rows
 
 _BANK_CHUNK = 16384
+_GROUP = 8  # columns of which the largest is looked at first
 
 
 @torch.no_grad()
@@ -67,7 +68,7 @@ def knn_predict(
     classes = int(labels.max()) + 1 if num_classes is None else num_classes
     k, labels = min(k, rows), labels.long()
     with full_precision(features.device):
-        features, bank = map(unit_rows, promote(features, bank))
+        features = unit_rows(promote(features, bank[:0])[0])
         chunks = [_votes(chunk, bank, labels, k, temperature, classes) for chunk in torch.split(features, chunk_size)]
     return torch.cat(chunks)
 
@@ -83,12 +84,31 @@ def _votes(queries: Tensor, bank: Tensor, labels: Tensor, k: int, temperature: f
 
 
 def _nearest(queries: Tensor, bank: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest cosines and their rows, best first, over the bank in parts."""
-    best, rows = queries.new_empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.int64)
-    rows = rows.to(queries.device)
+    """The k largest cosines and their rows, best first, over the bank in parts: no copy of the bank is made."""
+    best = queries.new_empty(len(queries), 0)
+    rows = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
+    memory = queries.new_empty(
+        len(queries) * min(len(bank), _BANK_CHUNK)
+    )  # once: new memory costs as much as a product
     for start in range(0, len(bank), _BANK_CHUNK):
-        part = queries @ bank[start : start + _BANK_CHUNK].T
-        index = torch.arange(start, start + part.shape[1], device=queries.device).expand_as(part)
-        values, order = torch.cat([best, part], dim=1).topk(min(k, best.shape[1] + part.shape[1]))
-        best, rows = values, torch.cat([rows, index], dim=1).gather(1, order)
+        part = unit_rows(bank[start : start + _BANK_CHUNK].to(queries.dtype))
+        cosines = memory[: len(queries) * len(part)].view(len(queries), len(part))
+        values, columns = _largest(torch.mm(queries, part.T, out=cosines), k)
+        best, rows = torch.cat([best, values], dim=1), torch.cat([rows, columns + start], dim=1)
+        best, order = best.topk(min(k, best.shape[1]))
+        rows = rows.gather(1, order)
     return best, rows
+
+
+def _largest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of each row (or all) and their columns.
+
+    Searched among the k groups with the largest maxima, which hold them: a maximum is found much faster than an order.
+    """
+    groups = x.shape[1] // _GROUP
+    if groups < 2 * k or x.shape[1] % _GROUP:
+        return x.topk(min(k, x.shape[1]))
+    held = x.view(len(x), _GROUP, groups).amax(1).topk(k, sorted=False).indices
+    columns = (held.unsqueeze(1) + groups * torch.arange(_GROUP, device=x.device).unsqueeze(1)).flatten(1)
+    values, order = x.gather(1, columns).topk(k)
+    return values, columns.gather(1, order)

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 import contrastive_ops as co
+from contrastive_ops.metrics import _knn
 from tests import oracles
+from tests.allocations import allocated, size
 
 SEEDS = st.integers(0, 2**31)
 
@@ -37,6 +39,23 @@ def test_knn_visits_a_bank_larger_than_its_part(monkeypatch: pytest.MonkeyPatch)
     whole = co.knn_predict(features, bank, labels, k=7)
     monkeypatch.setattr("contrastive_ops.metrics._knn._BANK_CHUNK", 6)
     torch.testing.assert_close(co.knn_predict(features, bank, labels, k=7), whole)
+
+
+@given(SEEDS, st.integers(1, 5), st.integers(1, 200), st.integers(1, 12))
+def test_the_largest_are_found_by_groups(seed: int, rows: int, columns: int, k: int) -> None:
+    """Also where many are equal: then any of them will do."""
+    x = torch.randint(-9, 9, (rows, columns), generator=torch.Generator().manual_seed(seed)).float()
+    values, places = _knn._largest(x, k)
+    assert torch.equal(values, x.topk(min(k, columns)).values)
+    assert torch.equal(x.gather(1, places), values)
+    assert all(len(set(row)) == len(row) for row in places.tolist())
+
+
+def test_knn_makes_nothing_of_the_banks_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_knn, "_BANK_CHUNK", 64)
+    bank, labels = torch.randn(6400, 32), torch.arange(6400) % 10
+    seen = allocated(co.knn_predict, torch.randn(40, 32), bank, labels, k=5, num_classes=10, chunk_size=16)
+    assert seen.largest <= size(bank) // 50
 
 
 @pytest.mark.parametrize("temperature", [0.001, 0.01, 0.0125])
