@@ -10,12 +10,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import contrastive_ops as co
 from contrastive_ops import _embeddings
 from contrastive_ops._embeddings import to_unit_rows_, unit_rows
 from contrastive_ops.memory import _queue
 from tests.allocations import allocated, size
+from tests.fake_gpu import fake_gpu
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -55,6 +57,17 @@ def test_the_pointer_is_read_anew_at_each_step() -> None:
     queue.num_enqueued.fill_(6)
     queue.enqueue(torch.full((1, 1), 7.0))
     assert queue.keys.flatten().tolist() == [1.0, 7.0, 1.0, 2.0, 0.0]
+
+
+@fake_gpu
+def test_enqueue_waits_for_no_device() -> None:
+    """Fake tensors of a GPU have no values: reading the pointer would raise."""
+    with FakeTensorMode():
+        queue = co.NegativeQueue(6, 2, init="zeros")
+        queue.keys, queue.num_enqueued = (torch.empty_like(x, device="cuda") for x in (queue.keys, queue.num_enqueued))
+        for rows in (0, 4, 9):
+            queue.enqueue(torch.empty(rows, 2, device="cuda"))
+        assert queue.keys.device.type == "cuda"
 
 
 def test_reads_are_views() -> None:
