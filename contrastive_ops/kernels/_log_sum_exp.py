@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from contrastive_ops._embeddings import full_precision
-from contrastive_ops.kernels._logits import BLOCK_SIZE, logits_block, wants_gradient
+from contrastive_ops.kernels._dispatch import passes
+from contrastive_ops.kernels._logits import wants_gradient
 
 
 def log_sum_exp(
@@ -25,6 +26,7 @@ def log_sum_exp(
     mask: Tensor | None = None,
     drop: Tensor | None = None,
     block_size: int | None = None,
+    bound: float | None = None,
 ) -> Tensor:
     """(..., N) log of sum_j exp <query_i, keys_j>, over the columns j that are not dropped; -inf where none is left.
 
@@ -34,9 +36,10 @@ def log_sum_exp(
         mask: (..., N, M) bool, True drops that column for that row.
         drop: (..., N, k) int64 columns that each row drops besides; -1 drops none.
         block_size: columns per block; None is 1024.
+        bound: no |<query_i, keys_j>| is larger, if that is known without looking at values.
     """
     wanted = wants_gradient(query), wants_gradient(keys)
-    result: Tensor = _LogSumExp.apply(query, keys, mask, drop, block_size or BLOCK_SIZE, *wanted)
+    result: Tensor = _LogSumExp.apply(query, keys, mask, drop, block_size, bound, *wanted)
     return result
 
 
@@ -48,47 +51,27 @@ class _LogSumExp(torch.autograd.Function):
         keys: Tensor,
         mask: Tensor | None,
         drop: Tensor | None,
-        block_size: int,
+        block_size: int | None,
+        bound: float | None,
         wants_query: bool,
         wants_keys: bool,
     ) -> Tensor:
+        options = {"block_size": block_size, "bound": bound}
         with full_precision(query.device):
-            maximum = query.new_full((*query.shape[:-1], 1), float("-inf"))
-            total = torch.zeros_like(maximum)
-            output = torch.zeros_like(query) if wants_query else None
-            for start in range(0, keys.shape[-2], block_size):
-                logits = logits_block(query, keys, mask, drop, start, block_size)
-                largest = torch.maximum(maximum, logits.amax(-1, keepdim=True))
-                # a row that has met no column yet: exp(-inf - 0) is the 0 that -inf - -inf would not be
-                shift = largest.masked_fill(largest == float("-inf"), 0)
-                weights, decay = (logits - shift).exp(), (maximum - shift).exp()
-                total = total * decay + weights.sum(-1, keepdim=True)
-                if output is not None:
-                    output = output * decay + weights @ keys[..., start : start + block_size, :]
-                maximum = largest
-            result = (maximum + total.log()).squeeze(-1)
-            if output is not None:
-                output = output / total.masked_fill(total == 0, 1)
-        ctx.block_size, ctx.wants_keys = block_size, wants_keys
-        ctx.save_for_backward(output, *((query, keys, mask, drop, result) if wants_keys else ()))
+            lse, output = passes(query).attend(query, keys, mask, drop, with_output=wants_query, **options)
+        ctx.options, ctx.wants_keys = options, wants_keys
+        ctx.save_for_backward(output, *((query, keys, mask, drop, lse) if wants_keys else ()))
+        result: Tensor = lse
         return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         output, *again = ctx.saved_tensors
+        for_keys = None
         with full_precision(gradient.device):
             for_query = None if output is None else gradient.unsqueeze(-1) * output
-            for_keys = _keys_gradient(gradient, tuple(again), ctx.block_size) if ctx.wants_keys else None
-        return for_query, for_keys, None, None, None, None, None
-
-
-def _keys_gradient(gradient: Tensor, saved: tuple[Any, ...], block_size: int) -> Tensor:
-    """sum_i gradient_i softmax_ij query_i, with the softmax made again block by block."""
-    query, keys, mask, drop, result = saved
-    shift = result.masked_fill(result == float("-inf"), 0).unsqueeze(-1)
-    pulled, parts = gradient.unsqueeze(-1) * query, []
-    for start in range(0, keys.shape[-2], block_size):
-        weights = (logits_block(query, keys, mask, drop, start, block_size) - shift).exp()
-        parts.append(weights.transpose(-1, -2) @ pulled)
-    return torch.cat(parts, dim=-2) if parts else torch.zeros_like(keys)
+            if ctx.wants_keys:
+                query, keys, mask, drop, lse = again
+                for_keys = passes(query).keys_gradient(query, keys, lse, gradient, mask, drop, **ctx.options)
+        return for_query, for_keys, *[None] * 6
