@@ -64,6 +64,30 @@ def gather_rows(
     return _Gather.apply(x, sizes, group), sizes
 
 
+def gather_constant(x: Tensor, group: ProcessGroup, *, name: str) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+    """x, every rank's rows as constants, and their numbers: for gradients that need no collective of their own.
+
+    Where one rank's x needs a gradient all ranks' do, so that all of them run the backward pass.
+    """
+    x, sizes = agree(x, group, name=name)
+    return x, gather_known(x.detach(), sizes, group), sizes
+
+
+def gather_known(x: Tensor, sizes: tuple[int, ...], group: ProcessGroup) -> Tensor:
+    """The rows of every rank, in rank order, where all ranks know how many each has; no gradient."""
+    # a gather takes equal parts, so the shorter ones are padded and the padding is cut off again
+    longest, own = max(sizes), as_bytes(x)
+    padded = own if len(own) == longest else own.new_zeros(longest, own.shape[1])
+    if padded is not own:
+        padded[: len(own)] = own
+    everything = own.new_empty(len(sizes) * longest, own.shape[1])
+    dist.all_gather_into_tensor(everything, padded, group=group)
+    if min(sizes) < longest:
+        parts = everything.view(len(sizes), longest, own.shape[1])
+        everything = torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+    return _from_bytes(everything, x)
+
+
 def sum_over_ranks(x: Tensor, group: ProcessGroup) -> Tensor:
     """The sum of x over the ranks, with the gradient that the averaging of DDP makes exact: W times the own part."""
     total: Tensor = _Sum.apply(x, group)
@@ -132,17 +156,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, sizes: tuple[int, ...], group: ProcessGroup) -> Tensor:
         ctx.sizes, ctx.group = sizes, group
-        # a gather takes equal parts, so the shorter ones are padded and the padding is cut off again
-        longest, own = max(sizes), as_bytes(x)
-        padded = own if len(own) == longest else own.new_zeros(longest, own.shape[1])
-        if padded is not own:
-            padded[: len(own)] = own
-        everything = own.new_empty(len(sizes) * longest, own.shape[1])
-        dist.all_gather_into_tensor(everything, padded, group=group)
-        if min(sizes) < longest:
-            parts = everything.view(len(sizes), longest, own.shape[1])
-            everything = torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
-        return _from_bytes(everything, x)
+        return gather_known(x, sizes, group)
 
     @staticmethod
     @once_differentiable

@@ -6,7 +6,7 @@ As in `log_sum_exp`, the query's gradient is a weighted sum of keys and is accum
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from contrastive_ops._embeddings import full_precision
-from contrastive_ops.kernels._logits import BLOCK_SIZE, logits_block, wants_gradient
+from contrastive_ops.kernels._blocks import block_shape, logits_block, scratch, spans, wants_gradient
 
 Term = Callable[[Tensor], Tensor]
 
@@ -41,8 +41,15 @@ def row_sum(
         block_size: columns per block; None is 1024.
     """
     wanted = wants_gradient(query) or wants_gradient(shift), wants_gradient(keys)
-    result: Tensor = _RowSum.apply(query, keys, shift, drop, term, slope, block_size or BLOCK_SIZE, *wanted)
+    result: Tensor = _RowSum.apply(query, keys, shift, drop, term, slope, block_size, *wanted)
     return result
+
+
+def _blocks(query: Tensor, keys: Tensor, block_size: int | None) -> Iterator[tuple[slice, Tensor]]:
+    """Columns of each block, and room for it."""
+    size = block_size or block_shape(len(query), len(keys), query.device, None)[1]
+    room = scratch(query, len(query), size)
+    return ((columns, room) for columns in spans(len(keys), size))
 
 
 class _RowSum(torch.autograd.Function):
@@ -55,19 +62,21 @@ class _RowSum(torch.autograd.Function):
         drop: Tensor | None,
         term: Term,
         slope: Term,
-        block_size: int,
+        block_size: int | None,
         wants_rows: bool,
         wants_keys: bool,
     ) -> Tensor:
         result, slopes, output = torch.zeros_like(shift), torch.zeros_like(shift), torch.zeros_like(query)
         with full_precision(query.device):
-            for start in range(0, len(keys), block_size):
-                logits = logits_block(query, keys, None, drop, start, block_size) - shift.unsqueeze(1)
+            for columns in spans(len(keys), block_size or block_shape(len(query), len(keys), query.device, None)[1]):
+                logits = logits_block(
+                    query, keys, None, drop, columns, query.new_empty(len(query) * (columns.stop - columns.start))
+                ).sub_(shift.unsqueeze(1))
                 result = result + term(logits).sum(1)
                 if wants_rows:
                     weights = slope(logits)
                     slopes = slopes + weights.sum(1)
-                    output = output + weights @ keys[start : start + block_size]
+                    output = output.addmm_(weights, keys[columns])
         ctx.slope, ctx.block_size, ctx.wants_keys = slope, block_size, wants_keys
         ctx.save_for_backward(output, slopes, *((query, keys, shift, drop) if wants_keys else ()))
         return result
@@ -81,12 +90,16 @@ class _RowSum(torch.autograd.Function):
             return gradient.unsqueeze(1) * output, for_keys, -gradient * slopes, *[None] * 6
 
 
-def _keys_gradient(gradient: Tensor, saved: tuple[Any, ...], slope: Term, block_size: int) -> Tensor:
+def _keys_gradient(gradient: Tensor, saved: tuple[Any, ...], slope: Term, block_size: int | None) -> Tensor:
     """sum_i gradient_i f'(logit_ij) query_i, block by block."""
     query, keys, shift, drop = saved
     pulled, parts = gradient.unsqueeze(1) * query, []
-    for start in range(0, len(keys), block_size):
-        weights = slope(logits_block(query, keys, None, drop, start, block_size) - shift.unsqueeze(1))
+    for columns in spans(len(keys), block_size or block_shape(len(query), len(keys), query.device, None)[1]):
+        weights = slope(
+            logits_block(
+                query, keys, None, drop, columns, query.new_empty(len(query) * (columns.stop - columns.start))
+            ).sub_(shift.unsqueeze(1))
+        )
         parts.append(weights.T @ pulled)
     return torch.cat(parts) if parts else torch.zeros_like(keys)
 
@@ -96,10 +109,11 @@ def nearest_column(query: Tensor, keys: Tensor, *, drop: Tensor, block_size: int
     """(N, 1) int64: the column of each row's largest logit among those not dropped; -1 where none is left."""
     best = query.new_full((len(query), 1), float("-inf"))
     place = torch.full_like(best, -1, dtype=torch.int64)
-    size = block_size or BLOCK_SIZE
     with full_precision(query.device):
-        for start in range(0, len(keys), size):
-            largest, column = logits_block(query, keys, None, drop, start, size).max(1, keepdim=True)
+        for columns in spans(len(keys), block_size or block_shape(len(query), len(keys), query.device, None)[1]):
+            largest, column = logits_block(
+                query, keys, None, drop, columns, query.new_empty(len(query) * (columns.stop - columns.start))
+            ).max(1, keepdim=True)
             better = largest > best
-            best, place = torch.where(better, largest, best), torch.where(better, column + start, place)
+            best, place = torch.where(better, largest, best), torch.where(better, column + columns.start, place)
     return place

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from contrastive_ops import _checks
-from contrastive_ops._embeddings import full_precision, promote, unit_rows
+from contrastive_ops._embeddings import directions, full_precision, promote
 from contrastive_ops._group import Group, resolve
-from contrastive_ops.kernels import log_sum_exp
-from contrastive_ops.losses._candidates import candidate_loss, gather_candidates
+from contrastive_ops.kernels import contrast_pairs
+from contrastive_ops.losses._across_ranks import pairs_across, share
+from contrastive_ops.losses._candidates import largest_logit
 from contrastive_ops.losses._reduction import check_options, check_rows, reduce_rows
 
 
@@ -68,11 +70,11 @@ def clip_loss(
     with full_precision(image_features.device):
         images, texts = promote(image_features, text_features)
         if normalize:
-            images, texts = unit_rows(images), unit_rows(texts)
-        losses = []
-        for query, keys, name in ((images, texts, "text_features"), (texts, images, "image_features")):
-            candidates, own = gather_candidates(keys, process_group, name=name)
-            scaled = query * logit_scale
-            negative = log_sum_exp(scaled, candidates, drop=own.unsqueeze(1), block_size=block_size)
-            losses.append(candidate_loss((scaled * keys).sum(1), negative))
-        return reduce_rows((losses[0] + losses[1]) / 2, reduction, process_group, name="image_features")
+            images, texts = directions(images), directions(texts)
+        bound = largest_logit(logit_scale, normalize=normalize)
+        if process_group is None:
+            both = contrast_pairs(images, texts, logit_scale, block_size=block_size, bound=bound)
+        else:
+            shared = share(torch.stack([images, texts], 1), process_group, name="text_features")
+            both = pairs_across(shared, logit_scale, [(0, 1)], block_size=block_size, bound=bound)
+        return reduce_rows(both / 2, reduction, process_group, name="image_features")

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from contrastive_ops import _checks
-from contrastive_ops._embeddings import full_precision, promote, unit_rows
+from contrastive_ops._embeddings import directions, full_precision, promote
 from contrastive_ops._group import Group, resolve
-from contrastive_ops.kernels import log_sum_exp
-from contrastive_ops.losses._candidates import candidate_loss, gather_candidates
+from contrastive_ops.kernels import contrast_pairs
+from contrastive_ops.losses._across_ranks import pairs_across, share
+from contrastive_ops.losses._candidates import sharpness
 from contrastive_ops.losses._reduction import check_options, check_rows, reduce_rows
 
 
@@ -70,17 +71,18 @@ def cmc_loss(
     check_options(reduction=reduction, normalize=normalize, block_size=block_size)
     check_rows("views", views[0], process_group)
     with full_precision(views[0].device):
-        keys = torch.stack(promote(*views), dim=1)  # (B, V, D): one gather for all views
-        keys = unit_rows(keys) if normalize else keys
-        candidates, own = gather_candidates(keys, process_group, name="views")
-        drop, total = own.unsqueeze(1), keys.new_zeros(len(keys))
+        scale, bound = sharpness(temperature, normalize=normalize)
+        rows = promote(*views)
+        rows = tuple(map(directions, rows)) if normalize else rows
         pairs = list(combinations(range(len(views)), 2))
-        for a, b in pairs if graph == "full" else pairs[: len(views) - 1]:
-            for query, key in ((a, b), (b, a)):
-                scaled = keys[:, query] / temperature
-                negative = log_sum_exp(scaled, candidates[:, key], drop=drop, block_size=block_size)
-                total = total + candidate_loss((scaled * keys[:, key]).sum(1), negative)
-        return reduce_rows(total, reduction, process_group, name="views")
+        pairs = pairs if graph == "full" else pairs[: len(views) - 1]
+        if process_group is None:
+            each = [contrast_pairs(rows[a], rows[b], scale, block_size=block_size, bound=bound) for a, b in pairs]
+            losses = sum(each[1:], each[0])
+        else:
+            shared = share(torch.stack(rows, dim=1), process_group, name="views")  # one gather for all views
+            losses = pairs_across(shared, scale, pairs, block_size=block_size, bound=bound)
+        return reduce_rows(losses, reduction, process_group, name="views")
 
 
 def _check(views: Sequence[Tensor]) -> None:

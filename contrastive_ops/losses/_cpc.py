@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from contrastive_ops import _checks
-from contrastive_ops._embeddings import full_precision, promote, unit_rows
+from contrastive_ops._embeddings import directions, full_precision, promote
 from contrastive_ops._group import Group, resolve
-from contrastive_ops.kernels import log_sum_exp
-from contrastive_ops.losses._candidates import candidate_loss, gather_candidates
+from contrastive_ops.kernels import contrast
+from contrastive_ops.losses._candidates import gather_candidates, sharpness
 from contrastive_ops.losses._reduction import check_options, check_rows, reduce_rows
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
+Score = Callable[..., Tensor]  # of rows against keys, of which one is their own
 NEGATIVES = ("batch", "time", "batch_and_time")
 
 
@@ -81,20 +84,21 @@ def cpc_loss(
     with full_precision(latents.device):
         predictions, latents = promote(predictions, latents)
         if normalize:
-            predictions, latents = unit_rows(predictions), unit_rows(latents)
+            predictions, latents = directions(predictions), directions(latents)
         length = latents.shape[1]
         steps = min(predictions.shape[2], length - 1)
         terms = [(t, s) for t in range(length) for s in range(1, steps + 1) if t + s < length]
         at, ahead = torch.tensor(terms, device=latents.device).unbind(1)
-        query = predictions[:, at, ahead - 1] / temperature  # (B, M, D)
-        positive = (query * latents[:, at + ahead]).sum(2)
+        query = predictions[:, at, ahead - 1]  # (B, M, D)
+        scale, bound = sharpness(temperature, normalize=normalize)
+        score = partial(contrast, scale=scale, block_size=block_size, bound=bound)
         if negatives == "time":
-            negative = _other_times(query, latents, at + ahead, block_size)
+            losses = _other_times(query, latents, at + ahead, score)
         elif negatives == "batch":
-            negative = _other_sequences(query, latents, at + ahead, ahead, steps, process_group, block_size)
+            losses = _other_sequences(query, latents, at + ahead, ahead, steps, process_group, score)
         else:
-            negative = _all_others(query, latents, at + ahead, process_group, block_size)
-        return reduce_rows(candidate_loss(positive, negative), reduction, process_group, name="predictions")
+            losses = _all_others(query, latents, at + ahead, process_group, score)
+        return reduce_rows(losses, reduction, process_group, name="predictions")
 
 
 def _check(predictions: Tensor, latents: Tensor) -> None:
@@ -107,19 +111,16 @@ def _check(predictions: Tensor, latents: Tensor) -> None:
     _checks.same_device(latents=latents, predictions=predictions)
 
 
-def _other_times(query: Tensor, latents: Tensor, target: Tensor, block_size: int | None) -> Tensor:
-    """(B, M) log sum exp over the sequence's other latents: one small softmax engine per sequence, batched."""
-    return log_sum_exp(query, latents, drop=target.expand(len(query), -1).unsqueeze(2), block_size=block_size)
+def _other_times(query: Tensor, latents: Tensor, target: Tensor, score: Score) -> Tensor:
+    """(B, M) against the sequence's other latents: one small softmax per sequence, batched."""
+    return score(query, latents, own=target.expand(len(query), -1).unsqueeze(2))
 
 
-def _all_others(
-    query: Tensor, latents: Tensor, target: Tensor, group: ProcessGroup | None, block_size: int | None
-) -> Tensor:
-    """(B, M) over all latents of all sequences of all ranks but the predicted one."""
+def _all_others(query: Tensor, latents: Tensor, target: Tensor, group: ProcessGroup | None, score: Score) -> Tensor:
+    """(B, M) against all latents of all sequences of all ranks but the predicted one."""
     candidates, own = gather_candidates(latents, group, name="latents")
-    drop = (own.unsqueeze(1) * latents.shape[1] + target).flatten()
-    flat = log_sum_exp(query.flatten(0, 1), candidates.flatten(0, 1), drop=drop.unsqueeze(1), block_size=block_size)
-    return flat.view(query.shape[:2])
+    place = (own * latents.shape[1] + target).view(-1, 1)
+    return score(query.flatten(0, 1), candidates.flatten(0, 1), own=place).view(query.shape[:2])
 
 
 def _other_sequences(
@@ -129,9 +130,9 @@ def _other_sequences(
     ahead: Tensor,
     steps: int,
     group: ProcessGroup | None,
-    block_size: int | None,
+    score: Score,
 ) -> Tensor:
-    """(B, M) over the other sequences of all ranks at the predicted time.
+    """(B, M) against the other sequences of all ranks at the predicted time.
 
     One softmax for each predicted time, batched. Early times are reached by fewer steps than late ones, so their rows
     are filled up with zeros, whose results nobody reads.
@@ -139,6 +140,6 @@ def _other_sequences(
     candidates, own = gather_candidates(latents, group, name="latents")
     grid = query.new_zeros(latents.shape[1], steps, len(query), query.shape[2])  # by predicted time and step
     grid = grid.index_put((target, ahead - 1), query.transpose(0, 1))
-    drop = own.expand(grid.shape[:3]).flatten(1).unsqueeze(2)
-    sums = log_sum_exp(grid.flatten(1, 2), candidates.transpose(0, 1), drop=drop, block_size=block_size)
-    return sums.view(grid.shape[:3])[target, ahead - 1].T
+    place = own.squeeze(1).expand(grid.shape[:3]).flatten(1).unsqueeze(2)
+    losses = score(grid.flatten(1, 2), candidates.transpose(0, 1), own=place)
+    return losses.view(grid.shape[:3])[target, ahead - 1].T

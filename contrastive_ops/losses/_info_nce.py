@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from contrastive_ops import _checks
-from contrastive_ops._embeddings import full_precision, promote, unit_rows
+from contrastive_ops._embeddings import directions, full_precision, promote
 from contrastive_ops._group import Group, resolve
-from contrastive_ops.kernels import log_sum_exp
-from contrastive_ops.losses._candidates import candidate_loss, gather_candidates
+from contrastive_ops.kernels import contrast, contrast_pairs, margin_loss
+from contrastive_ops.losses._candidates import gather_candidates, sharpness
 from contrastive_ops.losses._reduction import check_options, check_rows, reduce_rows
 
 if TYPE_CHECKING:
@@ -89,11 +89,13 @@ def info_nce(
     with full_precision(query.device):
         given = (query, positive_key) if negative_keys is None else (query, positive_key, negative_keys)
         rows = promote(*given)
-        query, positive_key, *negatives = map(unit_rows, rows) if normalize else rows
-        shared = (negatives[0] if negatives else None, temperature, mask, process_group, block_size)
-        losses = _direction(query, positive_key, *shared)
+        query, positive_key, *negatives = map(directions, rows) if normalize else rows
+        scale, bound = sharpness(temperature, normalize=normalize)
+        shared = (negatives[0] if negatives else None, scale, mask, process_group, block_size, bound)
         if symmetric:
-            losses = (losses + _direction(positive_key, query, *shared)) / 2
+            losses = _both_directions(query, positive_key, *shared) / 2
+        else:
+            losses = _direction(query, positive_key, *shared)
         return reduce_rows(losses, reduction, process_group, name="query")
 
 
@@ -118,36 +120,50 @@ def _check(
     _checks.is_positive("temperature", temperature, why="similarities are divided by it")
 
 
+def _both_directions(
+    query: Tensor,
+    positive_key: Tensor,
+    negative_keys: Tensor | None,
+    scale: float | Tensor,
+    mask: Tensor | None,
+    group: ProcessGroup | None,
+    block_size: int | None,
+    bound: float | None,
+) -> Tensor:
+    """(B,) sums of both directions' losses: of one matrix, where it is the same from both sides."""
+    if group is None and negative_keys is None and mask is None:
+        return contrast_pairs(query, positive_key, scale, block_size=block_size, bound=bound)
+    shared = (negative_keys, scale, mask, group, block_size, bound)
+    return _direction(query, positive_key, *shared) + _direction(positive_key, query, *shared)
+
+
 def _direction(
     query: Tensor,
     positive_key: Tensor,
     negative_keys: Tensor | None,
-    temperature: float | Tensor,
+    scale: float | Tensor,
     mask: Tensor | None,
     group: ProcessGroup | None,
     block_size: int | None,
+    bound: float | None,
 ) -> Tensor:
     """(B,) losses of the queries."""
-    scaled = query / temperature
-    positive = (scaled * positive_key).sum(1)
+    options: dict[str, Any] = {"mask": mask, "block_size": block_size, "bound": bound}
     if negative_keys is None:
-        negative = _in_batch(scaled, positive_key, mask, group, block_size)
-    elif negative_keys.ndim == 2:
-        negative = log_sum_exp(scaled, negative_keys, mask=mask, block_size=block_size)
-    else:
-        negative = _paired(scaled, negative_keys, mask)
-    return candidate_loss(positive, negative)
+        columns = None if mask is None else _columns(mask, positive_key, group)
+        candidates, own = gather_candidates(positive_key, group, name="positive_key", columns=columns)
+        return contrast(query, candidates, scale, own=own, **options)
+    if negative_keys.ndim == 2:
+        return contrast(query, negative_keys, scale, positive=positive_key, **options)
+    scaled = query * scale
+    return margin_loss(_paired(scaled, negative_keys, mask) - (scaled * positive_key).sum(1))
 
 
-def _in_batch(
-    scaled: Tensor, keys: Tensor, mask: Tensor | None, group: ProcessGroup | None, block_size: int | None
-) -> Tensor:
-    """log sum exp over every rank's keys but the own one."""
-    if group is None and mask is not None:
-        _checks.is_mask("mask", mask, shape=(len(scaled), len(keys)))
-    columns = None if mask is None else mask.shape[1]
-    candidates, own = gather_candidates(keys, group, name="positive_key", columns=columns)
-    return log_sum_exp(scaled, candidates, mask=mask, drop=own.unsqueeze(1), block_size=block_size)
+def _columns(mask: Tensor, keys: Tensor, group: ProcessGroup | None) -> int:
+    """How many columns the mask has; alone they are the own rows, and with others all ranks check it together."""
+    if group is None:
+        _checks.is_mask("mask", mask, shape=(len(keys), len(keys)))
+    return mask.shape[1]
 
 
 def _paired(scaled: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from contrastive_ops import _checks
-from contrastive_ops._embeddings import full_precision, promote, unit_rows
+from contrastive_ops._embeddings import directions, full_precision, promote
 from contrastive_ops._group import Group, resolve
-from contrastive_ops.kernels import log_sum_exp
-from contrastive_ops.losses._candidates import candidate_loss, gather_candidates
+from contrastive_ops.kernels import contrast_self
+from contrastive_ops.losses._across_ranks import share, views_across
+from contrastive_ops.losses._candidates import sharpness
 from contrastive_ops.losses._reduction import check_options, check_rows, reduce_rows
 
 
@@ -65,13 +66,15 @@ def nt_xent(
     check_options(reduction=reduction, normalize=normalize, block_size=block_size)
     check_rows("z1", z1, process_group)
     with full_precision(z1.device):
-        views = torch.stack(promote(z1, z2), dim=1)  # (B, 2, D): what one gather brings stays in pairs
-        views = unit_rows(views) if normalize else views
-        pairs, own = gather_candidates(views, process_group, name="z1")
-        first, second = views.unbind(1)
-        query = torch.cat([first, second]) / temperature
-        positive = (query * torch.cat([second, first])).sum(1)
-        places = torch.stack([2 * own, 2 * own + 1], dim=1)  # both views' columns: the row itself and its positive
-        drop = torch.cat([places, places])
-        negative = log_sum_exp(query, pairs.flatten(0, 1), drop=drop, block_size=block_size)
-        return reduce_rows(candidate_loss(positive, negative), reduction, process_group, name="z1")
+        scale, bound = sharpness(temperature, normalize=normalize)
+        views = promote(z1, z2)
+        if process_group is None:
+            rows = torch.cat(views)
+            rows = directions(rows) if normalize else rows
+            losses = contrast_self(rows, scale, block_size=block_size, bound=bound)
+        else:
+            pairs = torch.stack(views, dim=1)  # (B, 2, D): what one gather brings stays in pairs
+            pairs = directions(pairs) if normalize else pairs
+            shared = share(pairs, process_group, name="z1")
+            losses = views_across(shared, scale, block_size=block_size, bound=bound)
+        return reduce_rows(losses, reduction, process_group, name="z1")

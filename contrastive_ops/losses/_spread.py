@@ -8,8 +8,8 @@ from torch import Tensor
 from contrastive_ops import _checks
 from contrastive_ops._embeddings import full_precision, promote, unit_rows
 from contrastive_ops._group import Group, resolve
-from contrastive_ops.kernels import log_sum_exp, nearest_column, row_sum
-from contrastive_ops.losses._candidates import candidate_loss, gather_candidates
+from contrastive_ops.kernels import log_sum_exp, margin_loss, nearest_column, row_sum
+from contrastive_ops.losses._candidates import gather_candidates
 from contrastive_ops.losses._reduction import check_options, check_rows, reduce_rows
 
 
@@ -73,7 +73,7 @@ def spread_loss(
         first, second = views.unbind(1)
         anchor = torch.cat([first, second]) / temperature
         positive = (anchor * torch.cat([second, first]).detach()).sum(1)
-        places = torch.cat([torch.stack([2 * own, 2 * own + 1], 1), torch.stack([2 * own + 1, 2 * own], 1)])
+        places = torch.cat([torch.cat([2 * own, 2 * own + 1], 1), torch.cat([2 * own + 1, 2 * own], 1)])
         losses = _recognised(anchor, pairs.flatten(0, 1), positive, places, block_size)
         return reduce_rows(losses, reduction, process_group, name="z1")
 
@@ -88,7 +88,7 @@ def _recognised(anchor: Tensor, keys: Tensor, positive: Tensor, places: Tensor, 
     others = torch.logaddexp(positive, log_sum_exp(anchor, keys, drop=apart, block_size=block_size))
     top = (anchor * keys[nearest.squeeze(1)]).sum(1).masked_fill(nearest.squeeze(1) < 0, float("-inf"))
     rest = row_sum(anchor, keys, everyone, term=_surprise, slope=_surprise_slope, drop=apart, block_size=block_size)
-    return candidate_loss(positive, negative) + candidate_loss(others, top) + rest
+    return margin_loss(negative - positive) + margin_loss(top - others) + rest
 
 
 def _surprise(logit: Tensor) -> Tensor:

@@ -120,7 +120,7 @@ def test_uniformity_is_the_same_in_blocks(seed: int, rows: int, block: int) -> N
     results = []
     for size in (block, 1024):
         x = _normal(rows, 4, seed=seed).requires_grad_(True)
-        with patch("contrastive_ops.kernels._attend.BLOCK_SIZE", size):
+        with patch("contrastive_ops.kernels._blocks._CACHE", size):
             value = co.uniformity(x)
             value.backward()
         results.append((value.detach(), x.grad))

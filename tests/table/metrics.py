@@ -38,7 +38,7 @@ def _uniformity(x: Tensor, *, t: float = 2.0, group: Any = False) -> Tensor:
 
 
 def _wide_uniformity(columns: int, block: int) -> None:
-    with patch("contrastive_ops.kernels._attend.BLOCK_SIZE", block):
+    with patch("contrastive_ops.kernels._blocks._CACHE", 256 * block):
         co.uniformity(torch.randn(columns, 16, requires_grad=True)).backward()
 
 
