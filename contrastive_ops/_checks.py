@@ -26,14 +26,19 @@ def is_tensor(name: str, value: object, *, shape: Sequence[str | int], at_least:
 
     `at_least` lets more dimensions follow.
     """
-    wanted = "(" + ", ".join(map(str, shape)) + (", ...)" if at_least else ",)" if len(shape) == 1 else ")")
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name}: expected a tensor of shape {wanted}, got {show(value)}")
-    fits = value.ndim >= len(shape) if at_least else value.ndim == len(shape)
-    # indices and a list: torch 2.6 traces neither a generator nor enumerate here
-    if not fits or any([isinstance(shape[i], int) and shape[i] != value.shape[i] for i in range(len(shape))]):
-        raise ValueError(f"{name}: expected a tensor of shape {wanted}, got {show(value)}")
+        raise TypeError(f"{name}: expected a tensor of shape {_wanted(shape, at_least)}, got {show(value)}")
+    found = value.shape
+    fits = len(found) >= len(shape) if at_least else len(found) == len(shape)
+    for i in range(len(shape) if fits else 0):  # by index: torch 2.6 does not trace enumerate here
+        fits = fits and (shape[i] == found[i] or isinstance(shape[i], str))
+    if not fits:
+        raise ValueError(f"{name}: expected a tensor of shape {_wanted(shape, at_least)}, got {show(value)}")
     return value
+
+
+def _wanted(shape: Sequence[str | int], at_least: bool) -> str:
+    return "(" + ", ".join(map(str, shape)) + (", ...)" if at_least else ",)" if len(shape) == 1 else ")")
 
 
 def is_floating(name: str, value: object, *, shape: Sequence[str | int], at_least: bool = False) -> Tensor:
@@ -96,7 +101,7 @@ def is_mask(name: str, value: object, *, shape: Sequence[str | int]) -> Tensor:
 
 def readable(tensor: Tensor) -> bool:
     """Whether looking at the values costs nothing: on CPU and not while compiling."""
-    return not torch.compiler.is_compiling() and tensor.device.type == "cpu"
+    return tensor.is_cpu and not torch.compiler.is_compiling()
 
 
 def same_device(**tensors: Tensor | None) -> None:
@@ -152,8 +157,10 @@ def is_size(name: str, value: Any) -> None:
 
 def is_choice(name: str, value: object, choices: Sequence[object]) -> None:
     """One of the choices."""
-    if not any(type(value) is type(choice) and value == choice for choice in choices):
-        raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}")
+    for choice in choices:
+        if type(value) is type(choice) and value == choice:
+            return
+    raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
 def is_maker(name: str, value: object) -> None:

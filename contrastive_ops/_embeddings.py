@@ -25,8 +25,9 @@ def full_precision(device: torch.device) -> AbstractContextManager[object]:
 
 def promote(*tensors: Tensor) -> tuple[Tensor, ...]:
     """float32, or float64 as soon as one input is."""
-    wide = torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
-    return tuple(t.to(wide) for t in tensors)
+    dtypes = {t.dtype for t in tensors}
+    wide = torch.float64 if torch.float64 in dtypes else torch.float32
+    return tensors if dtypes == {wide} else tuple([t.to(wide) for t in tensors])
 
 
 def unit_rows(x: Tensor) -> Tensor:
@@ -53,27 +54,39 @@ def to_unit_rows_(rows: Tensor) -> None:
 
 
 def directions(x: Tensor) -> Tensor:
-    """`unit_rows`, differentiable once, as the engine's losses are, in a third of the operations on a CPU."""
-    if not _checks.readable(x) or x.numel() == 0:
-        return unit_rows(x)
-    length = torch.linalg.vector_norm(x.detach(), dim=-1, keepdim=True)
-    shortest, longest = torch.aminmax(length)
-    if not (float(shortest) > 1e-15 and float(longest) < 1e15):  # zero rows, and squares that leave float32
-        return unit_rows(x)
-    unit: Tensor = _Directions.apply(x, length) if x.requires_grad else x / length
+    """`unit_rows` in a third of the operations, differentiable once, as the engine's losses are."""
+    unit: Tensor = _Directions.apply(x)
     return unit
+
+
+def unit_and_length(x: Tensor) -> tuple[Tensor, Tensor]:
+    """x / |x| over the last dimension and |x| (..., 1); a zero row stays zero and counts as infinitely long."""
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    if _checks.readable(x) and x.numel():
+        shortest, longest = torch.aminmax(length)
+        if float(shortest) > 1e-15 and float(longest) < 1e15:  # no zero row, no square that leaves float32
+            return x / length, length
+    largest = x.abs().amax(-1, keepdim=True) if x.numel() else length
+    largest = largest.masked_fill(largest == 0, float("inf"))
+    scaled = x / largest
+    relative = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
+    return scaled / relative.masked_fill(relative == 0, 1), largest * relative.masked_fill(relative == 0, 1)
+
+
+def through_unit(gradient: Tensor, unit: Tensor, length: Tensor) -> Tensor:
+    """The gradient of x from that of x / |x|: what points along x does not change its direction."""
+    along = (gradient * unit).sum(-1, keepdim=True)
+    return torch.addcmul(gradient, unit, along, value=-1).div_(length)
 
 
 class _Directions(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, length: Tensor) -> Tensor:
-        unit = x / length
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        unit, length = unit_and_length(x)
         ctx.save_for_backward(unit, length)
         return unit
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        unit, length = ctx.saved_tensors
-        along = (gradient * unit).sum(-1, keepdim=True)
-        return torch.addcmul(gradient, unit, along, value=-1).div_(length), None
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return through_unit(gradient, *ctx.saved_tensors)

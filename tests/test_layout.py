@@ -141,7 +141,7 @@ def test_the_reference_holds_every_public_name() -> None:
 # what every rank decides alike: whether there is a group, the mode of the module, a choice among the formula's forms
 UNANIMOUS = {
     "group is None",
-    "group is None and negative_keys is None and (mask is None)",
+    "process_group is None and negative_keys is None and (mask is None)",
     "process_group is None",
     "process_group is not None",
     "handle.group is None",

@@ -1,22 +1,24 @@
 """The blockwise engine below the losses: logits are made one block at a time and never kept."""
 
-from contrastive_ops.kernels._blocks import wants_gradient
+from contrastive_ops.kernels._blocks import known_bound, wants_gradient
 from contrastive_ops.kernels._contrast import contrast
 from contrastive_ops.kernels._dispatch import passes
 from contrastive_ops.kernels._log_sum_exp import log_sum_exp
 from contrastive_ops.kernels._pairs_loss import contrast_pairs
 from contrastive_ops.kernels._pull import margin_loss
-from contrastive_ops.kernels._row_sum import nearest_column, row_sum
+from contrastive_ops.kernels._row_sum import row_sum
 from contrastive_ops.kernels._self_loss import contrast_self
+from contrastive_ops.kernels._spread import spread
 
 __all__ = [
     "contrast",
     "contrast_pairs",
     "contrast_self",
+    "known_bound",
     "log_sum_exp",
     "margin_loss",
-    "nearest_column",
     "passes",
     "row_sum",
+    "spread",
     "wants_gradient",
 ]

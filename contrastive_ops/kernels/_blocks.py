@@ -52,14 +52,22 @@ def rows_of(x: Tensor | None, part: slice) -> Tensor | None:
     return None if x is None else x[..., part, :]
 
 
-def known_bound(left: Tensor, right: Tensor, third: Tensor | None, scale: float | Tensor) -> float | None:
-    """What no logit exceeds: by Cauchy and Schwarz the longest rows' product. None where reading values would wait."""
-    if not _checks.readable(left):
+def known_bound(query: Tensor, keys: Tensor, scale: float | Tensor, *, normalize: bool = False) -> float | None:
+    """What no logit exceeds: by Cauchy and Schwarz the longest rows' product, or the scale where rows are normalised.
+
+    None where values cannot be read without waiting for a device.
+    """
+    if isinstance(scale, Tensor):
+        if not _checks.readable(scale):
+            return None
+        scale = float(scale.detach())
+    if normalize:
+        return scale
+    if not _checks.readable(query):
         return None
-    rows = [x.detach() for x in (left, right, third) if x is not None and x.numel()]
-    lengths = [float(torch.linalg.vector_norm(x, dim=-1).max()) for x in rows]
-    factor = float(scale.detach() if isinstance(scale, Tensor) else scale)
-    return factor * max(lengths[:1], default=0.0) * max(lengths[1:], default=0.0)
+    for rows in (query, keys):
+        scale *= float(torch.linalg.vector_norm(rows.detach(), dim=-1).max()) if rows.numel() else 0.0
+    return scale
 
 
 def unshifted(dtype: torch.dtype, bound: float | None) -> bool:

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from contrastive_ops._embeddings import full_precision
-from contrastive_ops.kernels._blocks import known_bound, wants_gradient
+from contrastive_ops.kernels._blocks import is_one_block, known_bound, wants_gradient
 from contrastive_ops.kernels._contrast_dense import DenseContrast
-from contrastive_ops.kernels._dense import keeps
+from contrastive_ops.kernels._dense import recall, remember, unshifted
 from contrastive_ops.kernels._dispatch import passes
 from contrastive_ops.kernels._pull import margin_loss
 
@@ -24,8 +24,8 @@ def contrast(
     positive: Tensor | None = None,
     own: Tensor | None = None,
     mask: Tensor | None = None,
+    unit: bool = False,
     block_size: int | None = None,
-    bound: float | None = None,
 ) -> Tensor:
     """(..., N) log(1 + sum_j exp(scale <query_i, keys_j - positive_i>)), the sum over the columns not dropped.
 
@@ -36,15 +36,16 @@ def contrast(
         positive: (..., N, D) rows; or
         own: (..., N, 1) int64, which of the keys is the positive, and no negative then.
         mask: (..., N, M) bool, True drops that column for that row.
+        unit: whether all rows are of unit length (or zero).
         block_size: columns per block; None chooses.
-        bound: no |scale <query_i, key_j>| is larger; None: not known beforehand.
     """
-    bound = known_bound(query, keys, positive, scale) if bound is None else bound
     rows, wanted = (query, keys, positive, scale), [wants_gradient(x) for x in (query, keys, positive, scale)]
-    if keeps(query, keys.shape[-2], block_size, bound):
-        dense: Tensor = DenseContrast.apply(*rows, own, mask, wanted)
+    if is_one_block(query.shape[:-1].numel(), keys.shape[-2], query.device, block_size):
+        plain = unit and unshifted(query.dtype, known_bound(query, keys, scale, normalize=unit))
+        dense: Tensor = DenseContrast.apply(*rows, own, mask, plain, wanted)
         return dense
-    result: Tensor = _Contrast.apply(*rows, own, mask, wanted, {"block_size": block_size, "bound": bound})
+    options = {"block_size": block_size, "bound": known_bound(query, keys, scale, normalize=unit)}
+    result: Tensor = _Contrast.apply(*rows, own, mask, wanted, options)
     return result
 
 
@@ -71,17 +72,15 @@ class _Contrast(torch.autograd.Function):
         scaled, target = query * scale, _at(keys, own) if positive is None else positive
         lse, output = passes(query).attend(scaled, keys, mask, own, with_output=of_query or of_scale, **options)
         margin = lse - (scaled * target).sum(-1)
-        ctx.wanted, ctx.options, ctx.scale = wanted, options, None if isinstance(scale, Tensor) else scale
-        again = (keys, lse, mask, own) if of_keys else ()
-        ctx.save_for_backward(scale if ctx.scale is None else None, query, scaled, target, margin, output, *again)
+        ctx.wanted, ctx.options = wanted, options
+        remember(ctx, scale, query, scaled, target, margin, output, *((keys, lse, mask, own) if of_keys else ()))
         return margin_loss(margin)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        scale, query, scaled, target, margin, output, *again = ctx.saved_tensors
+        scale, query, scaled, target, margin, output, *again = recall(ctx)
         of_query, of_keys, of_positive, of_scale = ctx.wanted
-        scale = ctx.scale if scale is None else scale
         with full_precision(gradient.device):
             pull = gradient * margin.sigmoid()
             from_target = -pull.unsqueeze(-1) * scaled

@@ -38,7 +38,7 @@ def log_sum_exp(
         block_size: columns per block; None is 1024.
         bound: no |<query_i, keys_j>| is larger, if that is known without looking at values.
     """
-    bound = known_bound(query, keys, None, 1.0) if bound is None else bound
+    bound = known_bound(query, keys, 1.0) if bound is None else bound
     wanted = wants_gradient(query), wants_gradient(keys)
     result: Tensor = _LogSumExp.apply(query, keys, mask, drop, block_size, bound, *wanted)
     return result

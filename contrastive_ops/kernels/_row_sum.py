@@ -1,6 +1,6 @@
-"""Sums over all columns of a function of each logit, and the largest one, without the matrix of logits.
+"""Sums over all columns of a function of each logit, without their matrix.
 
-For the formulas that are no softmax: the binary terms of noise-contrastive estimation, the -log(1 - p) of spreading.
+For formulas that are no softmax: the binary terms of noise-contrastive estimation.
 As in `log_sum_exp`, the query's gradient is a weighted sum of keys and is accumulated in the forward pass.
 """
 
@@ -102,18 +102,3 @@ def _keys_gradient(gradient: Tensor, saved: tuple[Any, ...], slope: Term, block_
         )
         parts.append(weights.T @ pulled)
     return torch.cat(parts) if parts else torch.zeros_like(keys)
-
-
-@torch.no_grad()
-def nearest_column(query: Tensor, keys: Tensor, *, drop: Tensor, block_size: int | None = None) -> Tensor:
-    """(N, 1) int64: the column of each row's largest logit among those not dropped; -1 where none is left."""
-    best = query.new_full((len(query), 1), float("-inf"))
-    place = torch.full_like(best, -1, dtype=torch.int64)
-    with full_precision(query.device):
-        for columns in spans(len(keys), block_size or block_shape(len(query), len(keys), query.device, None)[1]):
-            largest, column = logits_block(
-                query, keys, None, drop, columns, query.new_empty(len(query) * (columns.stop - columns.start))
-            ).max(1, keepdim=True)
-            better = largest > best
-            best, place = torch.where(better, largest, best), torch.where(better, column + columns.start, place)
-    return place

@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from contrastive_ops._embeddings import full_precision
 from contrastive_ops.collectives import gather_constant, gather_known
-from contrastive_ops.kernels import margin_loss, passes, wants_gradient
+from contrastive_ops.kernels import known_bound, margin_loss, passes, wants_gradient
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -36,6 +36,13 @@ class Shared(NamedTuple):
         first = sum(self.sizes[: self.group.rank()])
         return torch.arange(first, first + len(self.rows), device=self.rows.device).unsqueeze(1)
 
+    def options(self, scale: float | Tensor, unit: bool, block_size: int | None) -> dict[str, Any]:
+        """How to visit blocks of logits of these rows, which may be of unit length."""
+        return {
+            "block_size": block_size,
+            "bound": known_bound(self.rows, self.everyone, scale, normalize=unit),
+        }
+
 
 def share(rows: Tensor, group: ProcessGroup, *, name: str) -> Shared:
     """One gather of views (B, V, D)."""
@@ -47,25 +54,25 @@ def pairs_across(
     scale: float | Tensor,
     views: Sequence[tuple[int, int]],
     *,
+    unit: bool,
     block_size: int | None,
-    bound: float | None,
 ) -> Tensor:
     """(B,) sum over pairs of views of `contrast_pairs`, against the rows of all ranks."""
     rows, everyone = shared.rows.unbind(1), shared.everyone.unbind(1)
-    total = shared.rows.new_zeros(len(shared.rows))
+    total, options = shared.rows.new_zeros(len(shared.rows)), shared.options(scale, unit, block_size)
     for a, b in views:
         left, right = rows[a], rows[b]
         about = (everyone[a], everyone[b], shared.own(), shared.sizes, shared.group)
         wanted = [wants_gradient(x) for x in (left, right, scale)]
-        total = total + _Pairs.apply(left, right, scale, about, wanted, {"block_size": block_size, "bound": bound})
+        total = total + _Pairs.apply(left, right, scale, about, wanted, options)
     return total
 
 
-def views_across(shared: Shared, scale: float | Tensor, *, block_size: int | None, bound: float | None) -> Tensor:
+def views_across(shared: Shared, scale: float | Tensor, *, unit: bool, block_size: int | None) -> Tensor:
     """(2B,) as `contrast_self` of both views, against those of all ranks: first the rows of the first view."""
     about = (shared.everyone.flatten(0, 1), shared.own(), shared.sizes, shared.group)
     wanted = [wants_gradient(x) for x in (shared.rows, scale)]
-    result: Tensor = _Views.apply(shared.rows, scale, about, wanted, {"block_size": block_size, "bound": bound})
+    result: Tensor = _Views.apply(shared.rows, scale, about, wanted, shared.options(scale, unit, block_size))
     return result.t().flatten()
 
 

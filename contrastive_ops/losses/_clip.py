@@ -10,7 +10,6 @@ from contrastive_ops._embeddings import directions, full_precision, promote
 from contrastive_ops._group import Group, resolve
 from contrastive_ops.kernels import contrast_pairs
 from contrastive_ops.losses._across_ranks import pairs_across, share
-from contrastive_ops.losses._candidates import largest_logit
 from contrastive_ops.losses._reduction import check_options, check_rows, reduce_rows
 
 
@@ -69,12 +68,11 @@ def clip_loss(
     check_rows("image_features", image_features, process_group)
     with full_precision(image_features.device):
         images, texts = promote(image_features, text_features)
-        if normalize:
-            images, texts = directions(images), directions(texts)
-        bound = largest_logit(logit_scale, normalize=normalize)
         if process_group is None:
-            both = contrast_pairs(images, texts, logit_scale, block_size=block_size, bound=bound)
+            options = {"both": True, "normalize": normalize}
+            both = contrast_pairs(images, texts, logit_scale, **options, block_size=block_size)
         else:
-            shared = share(torch.stack([images, texts], 1), process_group, name="text_features")
-            both = pairs_across(shared, logit_scale, [(0, 1)], block_size=block_size, bound=bound)
+            rows = torch.stack([images, texts], 1)  # (B, 2, D): one gather
+            shared = share(directions(rows) if normalize else rows, process_group, name="text_features")
+            both = pairs_across(shared, logit_scale, [(0, 1)], unit=normalize, block_size=block_size)
         return reduce_rows(both / 2, reduction, process_group, name="image_features")

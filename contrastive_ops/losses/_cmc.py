@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial, reduce
 from itertools import combinations
 
 import torch
@@ -13,7 +14,6 @@ from contrastive_ops._embeddings import directions, full_precision, promote
 from contrastive_ops._group import Group, resolve
 from contrastive_ops.kernels import contrast_pairs
 from contrastive_ops.losses._across_ranks import pairs_across, share
-from contrastive_ops.losses._candidates import sharpness
 from contrastive_ops.losses._reduction import check_options, check_rows, reduce_rows
 
 
@@ -71,17 +71,16 @@ def cmc_loss(
     check_options(reduction=reduction, normalize=normalize, block_size=block_size)
     check_rows("views", views[0], process_group)
     with full_precision(views[0].device):
-        scale, bound = sharpness(temperature, normalize=normalize)
-        rows = promote(*views)
-        rows = tuple(map(directions, rows)) if normalize else rows
+        rows, scale = promote(*views), 1 / temperature
         pairs = list(combinations(range(len(views)), 2))
         pairs = pairs if graph == "full" else pairs[: len(views) - 1]
         if process_group is None:
-            each = [contrast_pairs(rows[a], rows[b], scale, block_size=block_size, bound=bound) for a, b in pairs]
-            losses = sum(each[1:], each[0])
+            score = partial(contrast_pairs, scale=scale, both=True, normalize=normalize, block_size=block_size)
+            losses = reduce(torch.add, [score(rows[a], rows[b]) for a, b in pairs])
         else:
-            shared = share(torch.stack(rows, dim=1), process_group, name="views")  # one gather for all views
-            losses = pairs_across(shared, scale, pairs, block_size=block_size, bound=bound)
+            every = torch.stack(rows, dim=1)  # (B, V, D): one gather for all views
+            shared = share(directions(every) if normalize else every, process_group, name="views")
+            losses = pairs_across(shared, scale, pairs, unit=normalize, block_size=block_size)
         return reduce_rows(losses, reduction, process_group, name="views")
 
 

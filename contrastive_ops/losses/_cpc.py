@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from contrastive_ops import _checks
 from contrastive_ops._embeddings import directions, full_precision, promote
 from contrastive_ops._group import Group, resolve
 from contrastive_ops.kernels import contrast
-from contrastive_ops.losses._candidates import gather_candidates, sharpness
+from contrastive_ops.losses._candidates import gather_candidates
 from contrastive_ops.losses._reduction import check_options, check_rows, reduce_rows
 
 if TYPE_CHECKING:
@@ -85,19 +86,17 @@ def cpc_loss(
         predictions, latents = promote(predictions, latents)
         if normalize:
             predictions, latents = directions(predictions), directions(latents)
-        length = latents.shape[1]
-        steps = min(predictions.shape[2], length - 1)
-        terms = [(t, s) for t in range(length) for s in range(1, steps + 1) if t + s < length]
-        at, ahead = torch.tensor(terms, device=latents.device).unbind(1)
-        query = predictions[:, at, ahead - 1]  # (B, M, D)
-        scale, bound = sharpness(temperature, normalize=normalize)
-        score = partial(contrast, scale=scale, block_size=block_size, bound=bound)
+        # one after the other the steps ahead, each with the times that it reaches from
+        steps = predictions.unbind(2)[: latents.shape[1] - 1]
+        score = partial(contrast, scale=1 / temperature, unit=normalize, block_size=block_size)
         if negatives == "time":
-            losses = _other_times(query, latents, at + ahead, score)
+            losses = _other_times(steps, latents, score)
         elif negatives == "batch":
-            losses = _other_sequences(query, latents, at + ahead, ahead, steps, process_group, score)
+            losses = _other_sequences(steps, latents, process_group, score)
         else:
-            losses = _all_others(query, latents, at + ahead, process_group, score)
+            losses = _all_others(steps, latents, process_group, score)
+        if reduction == "none":
+            losses = losses[:, _by_time(len(steps), latents)]
         return reduce_rows(losses, reduction, process_group, name="predictions")
 
 
@@ -111,35 +110,47 @@ def _check(predictions: Tensor, latents: Tensor) -> None:
     _checks.same_device(latents=latents, predictions=predictions)
 
 
-def _other_times(query: Tensor, latents: Tensor, target: Tensor, score: Score) -> Tensor:
+def _queries(steps: Sequence[Tensor], length: int) -> Tensor:
+    """(B, M, D) what has a latent to predict."""
+    return torch.cat([steps[s][:, : length - 1 - s] for s in range(len(steps))], dim=1)
+
+
+def _targets(count: int, latents: Tensor) -> Tensor:
+    """(M,) the times that are predicted."""
+    times = torch.arange(latents.shape[1], device=latents.device)
+    return torch.cat([times[1 + s :] for s in range(count)])
+
+
+def _by_time(count: int, latents: Tensor) -> Tensor:
+    """(M,) the order by the time predicted from, then by the step ahead."""
+    times = torch.arange(latents.shape[1], device=latents.device)
+    return torch.cat([times[: len(times) - 1 - s] * count + s for s in range(count)]).argsort()
+
+
+def _other_times(steps: Sequence[Tensor], latents: Tensor, score: Score) -> Tensor:
     """(B, M) against the sequence's other latents: one small softmax per sequence, batched."""
-    return score(query, latents, own=target.expand(len(query), -1).unsqueeze(2))
+    own = _targets(len(steps), latents).expand(len(latents), -1).unsqueeze(2)
+    return score(_queries(steps, latents.shape[1]), latents, own=own)
 
 
-def _all_others(query: Tensor, latents: Tensor, target: Tensor, group: ProcessGroup | None, score: Score) -> Tensor:
+def _all_others(steps: Sequence[Tensor], latents: Tensor, group: ProcessGroup | None, score: Score) -> Tensor:
     """(B, M) against all latents of all sequences of all ranks but the predicted one."""
     candidates, own = gather_candidates(latents, group, name="latents")
-    place = (own * latents.shape[1] + target).view(-1, 1)
-    return score(query.flatten(0, 1), candidates.flatten(0, 1), own=place).view(query.shape[:2])
+    place = own * latents.shape[1] + _targets(len(steps), latents)
+    query = _queries(steps, latents.shape[1])
+    return score(query.flatten(0, 1), candidates.flatten(0, 1), own=place.view(-1, 1)).view_as(place)
 
 
-def _other_sequences(
-    query: Tensor,
-    latents: Tensor,
-    target: Tensor,
-    ahead: Tensor,
-    steps: int,
-    group: ProcessGroup | None,
-    score: Score,
-) -> Tensor:
+def _other_sequences(steps: Sequence[Tensor], latents: Tensor, group: ProcessGroup | None, score: Score) -> Tensor:
     """(B, M) against the other sequences of all ranks at the predicted time.
 
     One softmax for each predicted time, batched. Early times are reached by fewer steps than late ones, so their rows
     are filled up with zeros, whose results nobody reads.
     """
     candidates, own = gather_candidates(latents, group, name="latents")
-    grid = query.new_zeros(latents.shape[1], steps, len(query), query.shape[2])  # by predicted time and step
-    grid = grid.index_put((target, ahead - 1), query.transpose(0, 1))
+    length = latents.shape[1]
+    reached = [pad(steps[s][:, : length - 1 - s], (0, 0, 1 + s, 0)) for s in range(len(steps))]
+    grid = torch.stack(reached).permute(2, 0, 1, 3)  # (T, S, B, D), by predicted time
     place = own.squeeze(1).expand(grid.shape[:3]).flatten(1).unsqueeze(2)
-    losses = score(grid.flatten(1, 2), candidates.transpose(0, 1), own=place)
-    return losses.view(grid.shape[:3])[target, ahead - 1].T
+    losses = score(grid.flatten(1, 2), candidates.transpose(0, 1), own=place).view(grid.shape[:3])
+    return torch.cat([losses[1 + s :, s] for s in range(len(steps))]).T

@@ -11,7 +11,7 @@ from contrastive_ops import _checks
 from contrastive_ops._embeddings import directions, full_precision, promote
 from contrastive_ops._group import Group, resolve
 from contrastive_ops.kernels import contrast, contrast_pairs, margin_loss
-from contrastive_ops.losses._candidates import gather_candidates, sharpness
+from contrastive_ops.losses._candidates import gather_candidates
 from contrastive_ops.losses._reduction import check_options, check_rows, reduce_rows
 
 if TYPE_CHECKING:
@@ -87,16 +87,19 @@ def info_nce(
     _checks.is_flag("symmetric", symmetric)
     check_rows("query", query, process_group)
     with full_precision(query.device):
+        scale = 1 / temperature
         given = (query, positive_key) if negative_keys is None else (query, positive_key, negative_keys)
         rows = promote(*given)
-        query, positive_key, *negatives = map(directions, rows) if normalize else rows
-        scale, bound = sharpness(temperature, normalize=normalize)
-        shared = (negatives[0] if negatives else None, scale, mask, process_group, block_size, bound)
-        if symmetric:
-            losses = _both_directions(query, positive_key, *shared) / 2
+        if process_group is None and negative_keys is None and mask is None:
+            options = {"both": symmetric, "normalize": normalize}
+            losses = contrast_pairs(rows[0], rows[1], scale, **options, block_size=block_size)
         else:
+            query, positive_key, *negatives = map(directions, rows) if normalize else rows
+            shared = (negatives[0] if negatives else None, scale, mask, process_group, normalize, block_size)
             losses = _direction(query, positive_key, *shared)
-        return reduce_rows(losses, reduction, process_group, name="query")
+            if symmetric:
+                losses = losses + _direction(positive_key, query, *shared)
+        return reduce_rows(losses / 2 if symmetric else losses, reduction, process_group, name="query")
 
 
 def _check(
@@ -120,23 +123,6 @@ def _check(
     _checks.is_positive("temperature", temperature, why="similarities are divided by it")
 
 
-def _both_directions(
-    query: Tensor,
-    positive_key: Tensor,
-    negative_keys: Tensor | None,
-    scale: float | Tensor,
-    mask: Tensor | None,
-    group: ProcessGroup | None,
-    block_size: int | None,
-    bound: float | None,
-) -> Tensor:
-    """(B,) sums of both directions' losses: of one matrix, where it is the same from both sides."""
-    if group is None and negative_keys is None and mask is None:
-        return contrast_pairs(query, positive_key, scale, block_size=block_size, bound=bound)
-    shared = (negative_keys, scale, mask, group, block_size, bound)
-    return _direction(query, positive_key, *shared) + _direction(positive_key, query, *shared)
-
-
 def _direction(
     query: Tensor,
     positive_key: Tensor,
@@ -144,11 +130,11 @@ def _direction(
     scale: float | Tensor,
     mask: Tensor | None,
     group: ProcessGroup | None,
+    unit: bool,
     block_size: int | None,
-    bound: float | None,
 ) -> Tensor:
     """(B,) losses of the queries."""
-    options: dict[str, Any] = {"mask": mask, "block_size": block_size, "bound": bound}
+    options: dict[str, Any] = {"mask": mask, "unit": unit, "block_size": block_size}
     if negative_keys is None:
         columns = None if mask is None else _columns(mask, positive_key, group)
         candidates, own = gather_candidates(positive_key, group, name="positive_key", columns=columns)

@@ -10,7 +10,6 @@ from contrastive_ops._embeddings import directions, full_precision, promote
 from contrastive_ops._group import Group, resolve
 from contrastive_ops.kernels import contrast_self
 from contrastive_ops.losses._across_ranks import share, views_across
-from contrastive_ops.losses._candidates import sharpness
 from contrastive_ops.losses._reduction import check_options, check_rows, reduce_rows
 
 
@@ -66,15 +65,11 @@ def nt_xent(
     check_options(reduction=reduction, normalize=normalize, block_size=block_size)
     check_rows("z1", z1, process_group)
     with full_precision(z1.device):
-        scale, bound = sharpness(temperature, normalize=normalize)
-        views = promote(z1, z2)
+        views, scale = promote(z1, z2), 1 / temperature
         if process_group is None:
-            rows = torch.cat(views)
-            rows = directions(rows) if normalize else rows
-            losses = contrast_self(rows, scale, block_size=block_size, bound=bound)
+            losses = contrast_self(torch.cat(views), scale, normalize=normalize, block_size=block_size)
         else:
             pairs = torch.stack(views, dim=1)  # (B, 2, D): what one gather brings stays in pairs
-            pairs = directions(pairs) if normalize else pairs
-            shared = share(pairs, process_group, name="z1")
-            losses = views_across(shared, scale, block_size=block_size, bound=bound)
+            shared = share(directions(pairs) if normalize else pairs, process_group, name="z1")
+            losses = views_across(shared, scale, unit=normalize, block_size=block_size)
         return reduce_rows(losses, reduction, process_group, name="z1")

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from contrastive_ops import _checks
-from contrastive_ops._embeddings import full_precision, promote, unit_rows
+from contrastive_ops._embeddings import directions, full_precision, promote
 from contrastive_ops._group import Group, resolve
-from contrastive_ops.kernels import log_sum_exp, margin_loss, nearest_column, row_sum
+from contrastive_ops.kernels import spread
 from contrastive_ops.losses._candidates import gather_candidates
 from contrastive_ops.losses._reduction import check_options, check_rows, reduce_rows
 
@@ -68,34 +68,12 @@ def spread_loss(
     check_rows("z1", z1, process_group)
     with full_precision(z1.device):
         views = torch.stack(promote(z1, z2), dim=1)
-        views = unit_rows(views) if normalize else views
+        views = directions(views) if normalize else views
         pairs, own = gather_candidates(views.detach(), process_group, name="z1")
-        first, second = views.unbind(1)
-        anchor = torch.cat([first, second]) / temperature
-        positive = (anchor * torch.cat([second, first]).detach()).sum(1)
-        places = torch.cat([torch.cat([2 * own, 2 * own + 1], 1), torch.cat([2 * own + 1, 2 * own], 1)])
-        losses = _recognised(anchor, pairs.flatten(0, 1), positive, places, block_size)
+        first, second = 2 * own, 2 * own + 1
+        places = torch.cat([torch.cat([first, second], 1), torch.cat([second, first], 1)])
+        losses = spread(
+            views.transpose(0, 1).flatten(0, 1), pairs.flatten(0, 1), 1 / temperature,
+            places=places, block_size=block_size,
+        )  # fmt: skip
         return reduce_rows(losses, reduction, process_group, name="z1")
-
-
-def _recognised(anchor: Tensor, keys: Tensor, positive: Tensor, places: Tensor, block_size: int | None) -> Tensor:
-    """(2B,) losses; `places` holds each anchor's own column and its positive's."""
-    negative = log_sum_exp(anchor, keys, drop=places, block_size=block_size)
-    everyone = torch.logaddexp(positive, negative)
-    # only the nearest negative can have p > 1/2, where 1 - p loses its digits: it is the share of all others instead
-    nearest = nearest_column(anchor, keys, drop=places, block_size=block_size)
-    apart = torch.cat([places, nearest], dim=1)
-    others = torch.logaddexp(positive, log_sum_exp(anchor, keys, drop=apart, block_size=block_size))
-    top = (anchor * keys[nearest.squeeze(1)]).sum(1).masked_fill(nearest.squeeze(1) < 0, float("-inf"))
-    rest = row_sum(anchor, keys, everyone, term=_surprise, slope=_surprise_slope, drop=apart, block_size=block_size)
-    return margin_loss(negative - positive) + margin_loss(top - others) + rest
-
-
-def _surprise(logit: Tensor) -> Tensor:
-    """-log(1 - p) of log p."""
-    return -torch.log1p(-logit.exp())
-
-
-def _surprise_slope(logit: Tensor) -> Tensor:
-    p = logit.exp()
-    return p / (1 - p)
