@@ -8,7 +8,7 @@ from contrastive_ops.kernels._pairs_loss import contrast_pairs
 from contrastive_ops.kernels._pull import margin_loss
 from contrastive_ops.kernels._row_sum import row_sum
 from contrastive_ops.kernels._self_loss import contrast_self
-from contrastive_ops.kernels._spread import spread
+from contrastive_ops.kernels._spread import spread, spread_self
 
 __all__ = [
     "contrast",
@@ -20,5 +20,6 @@ __all__ = [
     "passes",
     "row_sum",
     "spread",
+    "spread_self",
     "wants_gradient",
 ]

@@ -15,18 +15,21 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from contrastive_ops._embeddings import full_precision
+from contrastive_ops._embeddings import directions, full_precision
 from contrastive_ops.kernels._blocks import (
     block_shape,
     drop_columns,
+    is_one_block,
+    known_bound,
     logits_block,
     scratch,
     shaped,
     spans,
     wants_gradient,
 )
-from contrastive_ops.kernels._dense import recall, remember
+from contrastive_ops.kernels._dense import recall, remember, unshifted
 from contrastive_ops.kernels._pull import margin_loss
+from contrastive_ops.kernels._spread_dense import DenseSpread
 
 
 def spread(
@@ -44,6 +47,19 @@ def spread(
     wanted = [wants_gradient(rows), wants_gradient(scale)]
     result: Tensor = _Spread.apply(rows, keys, scale, places, block_size, wanted)
     return result
+
+
+def spread_self(rows: Tensor, scale: float | Tensor, *, normalize: bool, block_size: int | None = None) -> Tensor:
+    """(M,) `spread` of rows (M, D), one view after the other, against each other."""
+    bound = known_bound(rows, rows, scale, normalize=True) if normalize else None
+    if is_one_block(len(rows), len(rows), rows.device, block_size) and unshifted(rows.dtype, bound):
+        wanted = [wants_gradient(rows), wants_gradient(scale)]
+        dense: Tensor = DenseSpread.apply(rows, scale, normalize, wanted)
+        return dense
+    rows = directions(rows) if normalize else rows
+    itself = torch.arange(len(rows), device=rows.device)
+    places = torch.stack([itself, itself.roll(len(rows) // 2)], 1)
+    return spread(rows, rows.detach(), scale, places=places, block_size=block_size)
 
 
 class _Spread(torch.autograd.Function):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from contrastive_ops import _checks
 from contrastive_ops._embeddings import directions, full_precision, promote
 from contrastive_ops._group import Group, resolve
-from contrastive_ops.kernels import spread
+from contrastive_ops.kernels import spread, spread_self
 from contrastive_ops.losses._candidates import gather_candidates
 from contrastive_ops.losses._reduction import check_options, check_rows, reduce_rows
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 def spread_loss(
@@ -67,13 +72,21 @@ def spread_loss(
     check_options(reduction=reduction, normalize=normalize, block_size=block_size)
     check_rows("z1", z1, process_group)
     with full_precision(z1.device):
-        views = torch.stack(promote(z1, z2), dim=1)
-        views = directions(views) if normalize else views
-        pairs, own = gather_candidates(views.detach(), process_group, name="z1")
-        first, second = 2 * own, 2 * own + 1
-        places = torch.cat([torch.cat([first, second], 1), torch.cat([second, first], 1)])
-        losses = spread(
-            views.transpose(0, 1).flatten(0, 1), pairs.flatten(0, 1), 1 / temperature,
-            places=places, block_size=block_size,
-        )  # fmt: skip
+        views, scale = promote(z1, z2), 1 / temperature
+        if process_group is None:
+            losses = spread_self(torch.cat(views), scale, normalize=normalize, block_size=block_size)
+        else:
+            losses = _against_all(torch.stack(views, dim=1), scale, normalize, process_group, block_size)
         return reduce_rows(losses, reduction, process_group, name="z1")
+
+
+def _against_all(
+    pairs: Tensor, scale: float | Tensor, normalize: bool, group: ProcessGroup, block_size: int | None
+) -> Tensor:
+    """(2B,) losses of pairs (B, 2, D) among those of all ranks."""
+    pairs = directions(pairs) if normalize else pairs
+    everyone, own = gather_candidates(pairs.detach(), group, name="z1")
+    first, second = 2 * own, 2 * own + 1
+    places = torch.cat([torch.cat([first, second], 1), torch.cat([second, first], 1)])
+    rows, keys = pairs.transpose(0, 1).flatten(0, 1), everyone.flatten(0, 1)
+    return spread(rows, keys, scale, places=places, block_size=block_size)

@@ -1,0 +1,70 @@
+"""The loss of InvaSpread where all rows are here, their matrix is smaller than one block, and logits need no shift.
+
+With E the exponentials, e that of the positive, t their sum over the negatives, u the nearest one and o = e + t - u
+(not made by subtraction), the loss is log(1 + t / e) + log(1 + u / o) - sum_b log(1 - E_b / (e + t)), where the sum
+leaves out the nearest.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from contrastive_ops._embeddings import full_precision, through_unit, unit_and_length
+from contrastive_ops.kernels._dense import recall, remember
+
+
+class DenseSpread(torch.autograd.Function):
+    """Of rows (M, D), one view after the other; each moves as an anchor only."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, scale: float | Tensor, normalize: bool, wanted: list[bool]) -> Tensor:
+        rows, length = unit_and_length(rows) if normalize else (rows, None)
+        half = len(rows) // 2
+        weights = torch.mm(rows * scale, rows.t()).exp_()
+        positive = weights.diagonal(half).repeat(2)
+        for offset in (-half, 0, half):
+            weights.diagonal(offset).zero_()
+        top, nearest = weights.max(1, keepdim=True)
+        weights.scatter_(1, nearest, 0)
+        rest, top = weights.sum(1), top.squeeze(1)
+        negative, others = rest + top, rest + positive
+        everyone = negative + positive
+        apart = torch.div(weights, -everyone.unsqueeze(1)).log1p_().sum(1)
+        ctx.wanted = wanted
+        remember(ctx, scale, rows, length, weights, nearest, positive, top, negative, others, everyone)
+        return (negative / positive).log1p_().add_((top / others).log1p_()).sub_(apart)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        scale, rows, length, *sums = recall(ctx)
+        with full_precision(gradient.device):
+            for_rows = torch.mm(_pulled(*sums), rows).mul_(gradient.unsqueeze(1))
+            of_scale = (rows * for_rows).sum() if ctx.wanted[1] else None
+            for_rows = for_rows.mul_(scale) if length is None else through_unit(for_rows, rows, length / scale)
+            return for_rows if ctx.wanted[0] else None, of_scale, None, None
+
+
+def _pulled(
+    weights: Tensor,
+    nearest: Tensor,
+    positive: Tensor,
+    top: Tensor,
+    negative: Tensor,
+    others: Tensor,
+    everyone: Tensor,
+) -> Tensor:
+    """The slopes of each row's loss with respect to its logits."""
+    slopes = weights / (everyone.unsqueeze(1) - weights)
+    pulls = slopes.sum(1)
+    slopes.addcmul_(weights, ((1 - pulls - top / others) / everyone).unsqueeze(1))
+    slopes.scatter_(1, nearest, (top * (2 - pulls) / everyone).unsqueeze(1))
+    of_positive = (negative + positive * (top / others + pulls)).div_(-everyone)
+    half = len(weights) // 2
+    slopes.diagonal(half).copy_(of_positive[:half])
+    slopes.diagonal(-half).copy_(of_positive[half:])
+    return slopes
