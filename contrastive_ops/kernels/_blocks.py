@@ -19,7 +19,7 @@ def block_elements(device: torch.device) -> int:
     """How many logits one block may hold: each thread's share stays in its core's cache."""
     if device.type != "cpu":
         return _DEVICE
-    return _CACHE if torch.compiler.is_compiling() else _CACHE * torch.get_num_threads()
+    return _CACHE if torch.compiler.is_compiling() else _CACHE * min(torch.get_num_threads(), 4)
 
 
 def is_one_block(rows: int, columns: int, device: torch.device, block_size: int | None) -> bool:

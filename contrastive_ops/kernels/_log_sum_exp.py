@@ -35,7 +35,7 @@ def log_sum_exp(
         keys: (..., M, D) rows, with the same leading dimensions.
         mask: (..., N, M) bool, True drops that column for that row.
         drop: (..., N, k) int64 columns that each row drops besides; -1 drops none.
-        block_size: columns per block; None is 1024.
+        block_size: columns per block; None chooses.
         bound: no |<query_i, keys_j>| is larger, if that is known without looking at values.
     """
     bound = known_bound(query, keys, 1.0) if bound is None else bound

@@ -38,7 +38,7 @@ def row_sum(
         term: f, elementwise, with f(-inf) = 0: that is what a dropped column brings.
         slope: the derivative of f, with slope(-inf) = 0.
         drop: (N, k) int64 columns that each row drops; -1 drops none.
-        block_size: columns per block; None is 1024.
+        block_size: columns per block; None chooses.
     """
     wanted = wants_gradient(query) or wants_gradient(shift), wants_gradient(keys)
     result: Tensor = _RowSum.apply(query, keys, shift, drop, term, slope, block_size, *wanted)

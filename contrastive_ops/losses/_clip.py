@@ -41,7 +41,7 @@ def clip_loss(
             the mean of its two directions.
         group: ranks over which to take candidates and the mean; None: the default group, or this process alone;
             False: alone.
-        block_size: columns of logits that exist at a time; None is 1024.
+        block_size: columns of logits that exist at a time; None: as many as stay in the cache.
 
     Returns:
         float32 (float64 for float64 inputs) scalar, or (B,) for "none". ln N where all rows are equal.

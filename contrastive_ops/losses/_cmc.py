@@ -43,7 +43,7 @@ def cmc_loss(
         reduction: "mean" or "sum" over the rows of all ranks, the same on every rank; "none": this rank's (B,).
         group: ranks over which to take negatives and the mean; None: the default group, or this process alone;
             False: alone.
-        block_size: columns of logits that exist at a time; None is 1024.
+        block_size: columns of logits that exist at a time; None: as many as stay in the cache.
 
     Returns:
         float32 (float64 for float64 inputs) scalar, or (B,) for "none". A sum over pairs and directions, not a mean:

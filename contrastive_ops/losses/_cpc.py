@@ -55,7 +55,7 @@ def cpc_loss(
             (B, M), the terms of each sequence ordered by t, then s.
         group: ranks over which to take negatives and the mean; None: the default group, or this process alone;
             False: alone.
-        block_size: columns of logits that exist at a time; None is 1024.
+        block_size: columns of logits that exist at a time; None: as many as stay in the cache.
 
     Returns:
         float32 (float64 for float64 inputs) scalar, or (B, M) for "none". The log of the number of candidates where

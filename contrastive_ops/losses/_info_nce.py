@@ -58,7 +58,7 @@ def info_nce(
             negatives and mask where these are given).
         group: ranks over which to take in-batch negatives and the mean; None: the default group, or this process
             alone; False: alone.
-        block_size: columns of logits that exist at a time; None is 1024.
+        block_size: columns of logits that exist at a time; None: as many as stay in the cache.
 
     Returns:
         float32 (float64 for float64 inputs) scalar, or (B,) for "none". Its gradient is the exact one of the global

@@ -47,7 +47,8 @@ def nce_loss(
         normalize: l2-normalise every row (a zero row stays zero and gets no gradient).
         reduction: "mean" or "sum" over the rows of all ranks, the same on every rank; "none": this rank's (B,).
         group: ranks over which to take the mean; None: the default group, or this process alone; False: alone.
-        block_size: columns of logits that exist at a time, where all queries share their noise; None is 1024.
+        block_size: columns of logits that exist at a time, where all queries share their noise; None: as many
+            as stay in the cache.
 
     Returns:
         float32 (float64 for float64 inputs) scalar, or (B,) for "none". ln(1 + K) + K ln(1 + 1/K) where every P is

@@ -40,7 +40,7 @@ def nt_xent(
         normalize: l2-normalise every row (a zero row stays zero and gets no gradient).
         group: ranks over which to take negatives and the mean; None: the default group, or this process alone;
             False: alone.
-        block_size: columns of logits that exist at a time; None is 1024.
+        block_size: columns of logits that exist at a time; None: as many as stay in the cache.
 
     Returns:
         float32 (float64 for float64 inputs) scalar, or (2B,) for "none". ln(2N - 1) where all rows are equal.

@@ -46,7 +46,7 @@ def spread_loss(
         normalize: l2-normalise every row (a zero row stays zero and gets no gradient).
         group: ranks over which to take the instances and the mean; None: the default group, or this process alone;
             False: alone.
-        block_size: columns of logits that exist at a time; None is 1024.
+        block_size: columns of logits that exist at a time; None: as many as stay in the cache.
 
     Returns:
         float32 (float64 for float64 inputs) scalar, or (2B,) for "none". The second term is a sum: where all rows are

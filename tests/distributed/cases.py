@@ -134,6 +134,36 @@ def collective_memory(rank: int, sizes: list[int]) -> None:
         assert [n for n in seen.made if n > 4096] == [size(everything)]
 
 
+def contrast_traffic(rank: int, sizes: list[int]) -> None:
+    """NT-Xent, CLIP and CMC gather their rows once; backward two numbers of each row and direction travel, no row."""
+    sent: list[tuple[str, int]] = []
+
+    def counted(name: str) -> Any:
+        original = getattr(dist, name)
+
+        def call(output: Tensor, given: Tensor, *args: Any, **kwargs: Any) -> Any:
+            sent.append((name, given.numel() * given.element_size()))
+            return original(output, given, *args, **kwargs)
+
+        return call
+
+    for name in ("all_gather_into_tensor", "all_to_all_single"):
+        setattr(dist, name, counted(name))
+    z = [torch.rand(sizes[rank], 16, requires_grad=True) for _ in range(3)]
+    row, longest = 16 * 4, max(sizes)
+    for loss, views, directions in (
+        (lambda: co.nt_xent(z[0], z[1]), 2, [2]),
+        (lambda: co.clip_loss(z[0], z[1], 10.0), 2, [2]),
+        (lambda: co.cmc_loss(z), 3, [2, 2, 2]),
+    ):
+        sent.clear()
+        value = loss()
+        assert sent == [("all_gather_into_tensor", longest * views * row)]
+        sent.clear()
+        value.backward()
+        assert sent == [("all_gather_into_tensor", longest * 2 * 4 * each) for each in directions]
+
+
 def queues_agree(rank: int, sizes: list[int]) -> Tensor:
     """Enqueued in rank order, wrap-around included: every rank holds what one process would."""
     queue, alone = co.NegativeQueue(7, 6, dtype=torch.float64), co.NegativeQueue(7, 6, dtype=torch.float64)

@@ -23,6 +23,7 @@ def everything(rank: int, sizes: list[int]) -> torch.Tensor:
     cases.shuffle_traffic(rank, sizes, limit=max(sizes) * 3 * 4 * 4 * 4)
     cases.gather_traffic(rank, sizes)
     cases.collective_memory(rank, sizes)
+    cases.contrast_traffic(rank, sizes)
     return cases.queues_agree(rank, sizes)
 
 
