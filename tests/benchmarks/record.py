@@ -1,0 +1,77 @@
+"""The JSON: raw rounds of everybody, and beside them what is derived: medians, ratios, targets met or not."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.areas import by_name
+from tests.benchmarks.contest import FLOOR, OURS, Area
+from tests.benchmarks.figures import Results, figure, ratio
+
+NAME = "results.json"
+
+
+def derived(record: dict[str, Any]) -> dict[str, Any]:
+    """A record with quartiles: milliseconds, ratios to the floor, and how many times slower than ours each is."""
+    seconds, kinds = record["seconds"], record["kinds"]
+    floor = next((name for name, kind in kinds.items() if kind == FLOOR), None)
+    quartiles = {"milliseconds": {name: figure([1000 * t for t in times]) for name, times in seconds.items()}}
+    if floor:
+        quartiles["over_floor"] = {n: ratio(times, seconds[floor]) for n, times in seconds.items() if n != floor}
+    quartiles["over_ours"] = {n: ratio(t, seconds["ours"]) for n, t in seconds.items() if kinds[n] != OURS}
+    return record | {"quartiles": quartiles}
+
+
+def judged(area: Area, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The targets with what was measured; those of sizes that were left out are not there."""
+    judgements = []
+    for target in area.targets:
+        measured = target.figure(Results(records))
+        if measured is not None:
+            about = {"text": target.text, "limit": target.limit, "size": dict(target.size)}
+            met = {"figure": measured, "met": target.met(measured)}
+            judgements.append(about | {"at_least": target.at_least, "quantity": target.quantity} | met)
+    return judgements
+
+
+def area_record(name: str, records: list[dict[str, Any]], about: Mapping[str, Any]) -> dict[str, Any]:
+    """All of one item."""
+    area = by_name(name)
+    return {
+        **about,
+        "title": area.title,
+        "about": area.about,
+        "clock": "wall" if area.in_processes else "cpu",
+        "records": [derived(record) for record in records],
+        "targets": judged(area, records),
+    }
+
+
+def rounded(value: Any) -> Any:
+    """Five digits: more are noise."""
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    return [rounded(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def load(out: Path) -> dict[str, Any]:
+    """What is there; empty at first."""
+    path = out / NAME
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def save(out: Path, results: Mapping[str, Any]) -> None:
+    """Lists of numbers on one line, so that a diff can be read."""
+    text = json.dumps(rounded(dict(results)), indent=1)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / NAME).write_text(_flat_lists(text) + "\n", encoding="utf-8")
+
+
+def _flat_lists(text: str) -> str:
+    return re.sub(r"\[[^\[\]{}]*\]", lambda match: "[" + " ".join(match[0][1:-1].split()) + "]", text)
