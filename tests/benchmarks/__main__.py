@@ -12,7 +12,9 @@ other items that stand in the JSON, if they are of the same machine and versions
 from __future__ import annotations
 
 import argparse
+import os
 import time
+import traceback
 import warnings
 from pathlib import Path
 from typing import Any
@@ -31,14 +33,15 @@ def main() -> None:
     flags = parse()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # of other libraries about themselves, once per call
-    results = record.load(flags.out)
+    os.environ["PYTHONWARNINGS"] = "ignore"  # in processes that are started, too
+    results, failed = record.load(flags.out), []
     if not flags.page_only:
         results = begin(results, quick=flags.quick)
-        for area in AREAS:
-            if not flags.only or area.name in flags.only:
-                results["areas"][area.name] = run(area, quick=flags.quick)
-                record.save(flags.out, results)  # what is measured is kept if a later item fails
+        chosen = [area for area in AREAS if not flags.only or area.name in flags.only]
+        failed = [area.name for area in chosen if not added(area, results, flags)]
     write(flags.out)
+    if failed:
+        raise SystemExit(f"failed, and not on the page: {', '.join(failed)}")
 
 
 def parse() -> argparse.Namespace:
@@ -60,6 +63,17 @@ def begin(old: dict[str, Any], *, quick: bool) -> dict[str, Any]:
     return {**head, "absent": peers.absent(), "areas": order}
 
 
+def added(area: Area, results: dict[str, Any], flags: argparse.Namespace) -> bool:
+    """Measure one item and keep it; a failure is told, and the others go on."""
+    results["areas"].pop(area.name, None)
+    try:
+        results["areas"][area.name] = run(area, quick=flags.quick)
+    except Exception:  # whatever it is, the others' results are not lost by it
+        traceback.print_exc()
+    record.save(flags.out, results)
+    return area.name in results["areas"]
+
+
 def run(area: Area, *, quick: bool) -> dict[str, Any]:
     """One item, with when, of which commit and in how many seconds."""
     start, records = time.perf_counter(), []
@@ -74,7 +88,8 @@ def run(area: Area, *, quick: bool) -> dict[str, Any]:
 
 def write(out: Path) -> None:
     """The page and its plots; the README's figures, where these are the results that are committed."""
-    results = record.load(out)
+    results = record.again(record.load(out))
+    record.save(out, results)
     pictures = plots.draw(results, out)
     (out / "index.md").write_text(page.text(results), encoding="utf-8")
     print(f"{out / 'index.md'} and {len(pictures)} plots")

@@ -41,7 +41,7 @@ class Started:
 
 
 def start(contest: Contest, names: Sequence[str]) -> Started:
-    """Make every run, call it at once (what runs share is then as it was made) and compare; an error names who differs."""
+    """Make every run, call it at once (what runs share is then as it was made) and compare; say who differs."""
     runs, first, outcomes = {}, {}, {}
     for name in names:
         entry = contest.entries[name]

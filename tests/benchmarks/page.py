@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.benchmarks import words
+from tests.benchmarks import record, words
 from tests.benchmarks.areas import AREAS
 from tests.benchmarks.contest import FLOOR, OURS, Area
 from tests.benchmarks.figures import Results, matches, slope
@@ -32,13 +32,17 @@ contestants must agree in value and gradient with the formula in float64 (with e
 would take too long); views of random augmentations must agree in shape, mean and deviation. Memory is the peak
 resident set above what was resident before the call, in a process that has done nothing else. Received bytes are
 counted by the kernel.
+
+Besides the libraries there are forms, written from the papers' formulas for this comparison: a plain reference has all
+logits in memory; a released form makes the steps of the authors' code (a clone of the queue, a product for each
+direction, a new tensor for each parameter); the gather + cross-entropy form is what solo-learn computes.
 """
 
 
 def text(results: Record) -> str:
     """The whole page."""
     areas = [(area, results["areas"][area.name]) for area in AREAS if area.name in results["areas"]]
-    met = [target["met"] for _, found in areas for target in found["targets"]]
+    met = record.met(results)
     parts = [INTRODUCTION, _surroundings(results, areas), "## Targets\n\n"]
     parts.append(f'{sum(met)} of {len(met)} targets are met. "{NONE}" is an item without a target.\n\n')
     head = ("item", "at", "ours", "peers", "floor", "target", "measured", "met")
@@ -48,6 +52,7 @@ def text(results: Record) -> str:
 
 
 NONE = "no target"
+MET = {True: "yes", False: "**no**", None: ""}
 
 
 def _surroundings(results: Record, areas: Sequence[tuple[Area, Record]]) -> str:
@@ -65,12 +70,12 @@ def _surroundings(results: Record, areas: Sequence[tuple[Area, Record]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _named(record: Record, *kinds: str) -> list[str]:
-    return [name for name, kind in record["kinds"].items() if kind in kinds]
+def _named(found: Record, *kinds: str) -> list[str]:
+    return [name for name, kind in found["kinds"].items() if kind in kinds]
 
 
-def _others(record: Record) -> list[str]:
-    return [name for name, kind in record["kinds"].items() if kind not in (OURS, FLOOR)]
+def _others(found: Record) -> list[str]:
+    return [name for name, kind in found["kinds"].items() if kind not in (OURS, FLOOR)]
 
 
 def _targets(area: Area, found: Record) -> list[list[str]]:
@@ -83,19 +88,19 @@ def _targets(area: Area, found: Record) -> list[list[str]]:
 
 
 def _row(area: Area, found: Record, size: Record, quantity: str, targets: Sequence[Record]) -> list[str]:
-    record = next(record for record in found["records"] if matches(record["size"], size))
-    several = record["size"] != size  # the target is about growth over sizes
-    cells = ["" if several else words.told(record, quantity, names) for names in
-             (_named(record, OURS), _others(record), _named(record, FLOOR))]  # fmt: skip
+    shown = next(one for one in found["records"] if matches(one["size"], size))
+    several = shown["size"] != size and "grows" in targets[0]["text"]
+    cells = ["" if several else words.told(shown, quantity, names) for names in
+             (_named(shown, OURS), _others(shown), _named(shown, FLOOR))]  # fmt: skip
     asked = "<br>".join(target["text"] for target in targets) or NONE
     measured = "<br>".join(_measured(target) for target in targets)
-    met = "<br>".join("yes" if target["met"] else "**no**" for target in targets)
+    met = "<br>".join(MET[target["met"]] for target in targets)
     return [area.title, words.size(size), *cells, asked, measured, met]
 
 
 def _measured(target: Record) -> str:
     unit = " MiB" if target["text"].startswith("memory of") and "grows" not in target["text"] else ""
-    return words.spread(target["figure"]) + unit
+    return words.spread(target["figure"]) + unit if target["figure"] else "not measured"
 
 
 def _section(area: Area, found: Record) -> str:
@@ -107,8 +112,8 @@ def _section(area: Area, found: Record) -> str:
 
 
 def _columns(found: Record, *, floors: bool = True) -> list[str]:
-    names = dict.fromkeys(name for record in found["records"] for name in record["kinds"])
-    kinds = {name: kind for record in found["records"] for name, kind in record["kinds"].items()}
+    names = dict.fromkeys(name for one in found["records"] for name in one["kinds"])
+    kinds = {name: kind for one in found["records"] for name, kind in one["kinds"].items()}
     order = sorted(names, key=lambda name: (OURS, FLOOR).index(kinds[name]) if kinds[name] in (OURS, FLOOR) else 2)
     return [name for name in order if floors or kinds[name] != FLOOR]
 
@@ -121,11 +126,11 @@ def _times(found: Record) -> str:
     return f"{clock} time, ms (and times {per}):\n\n" + words.table(["at", *names], rows)
 
 
-def _time(record: Record, name: str) -> str:
-    value = words.amount(record, "seconds", name)
+def _time(shown: Record, name: str) -> str:
+    value = words.amount(shown, "seconds", name)
     if value is None:
         return ""
-    quartiles = record["quartiles"]
+    quartiles = shown["quartiles"]
     ratios = quartiles.get("over_floor", quartiles["over_ours"])
     return words.short(value) + (f" ({words.short(ratios[name][1])} x)" if name in ratios else "")
 
@@ -141,7 +146,7 @@ def _amounts(found: Record, quantity: str, title: str) -> str:
 
 
 def _missing(found: Record) -> str:
-    reasons = {name: reason for record in found["records"] for name, reason in record["missing"].items()}
+    reasons = {name: reason for one in found["records"] for name, reason in one["missing"].items()}
     return "".join(f"- {name}: {reason}\n" for name, reason in reasons.items())
 
 

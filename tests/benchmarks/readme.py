@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tests.benchmarks import words
+from tests.benchmarks import record, words
 from tests.benchmarks.figures import Results
 from tests.benchmarks.machine import ROOT
 
@@ -43,9 +43,9 @@ def shown() -> str:
 def figures(results: Mapping[str, Any]) -> str:
     """A sentence on where they come from, and the table."""
     rows = [row for name, *about in ROWS if (row := _row(results["areas"].get(name), *about))]
-    targets = [target["met"] for found in results["areas"].values() for target in found["targets"]]
+    met = record.met(results)
     head = ("what", "at", "time of ours", "x floor", "time of others / ours", "memory, ours and others, MiB")
-    return words.table(head, rows) + f"{_source(results)} {sum(targets)} of {len(targets)} targets are met.\n"
+    return words.table(head, rows) + f"{_source(results)} {sum(met)} of {len(met)} targets are met.\n"
 
 
 def _source(results: Mapping[str, Any]) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.areas import by_name
-from tests.benchmarks.contest import FLOOR, OURS, Area
-from tests.benchmarks.figures import Results, figure, ratio
+from tests.benchmarks.contest import FLOOR, OURS, Area, Target
+from tests.benchmarks.figures import Figure, Results, figure, ratio
 
 NAME = "results.json"
 
@@ -27,20 +27,28 @@ def derived(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def judged(area: Area, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The targets with what was measured; those of sizes that were left out are not there."""
-    judgements = []
-    for target in area.targets:
-        measured = target.figure(Results(records))
-        if measured is not None:
-            about = {"text": target.text, "limit": target.limit, "size": dict(target.size)}
-            met = {"figure": measured, "met": target.met(measured)}
-            judgements.append(about | {"at_least": target.at_least, "quantity": target.quantity} | met)
-    return judgements
+    """The targets of the sizes that are there; figure and met are None where somebody did not take part."""
+    results = Results(records)
+    return [_judged(target, target.figure(results)) for target in area.targets if results.at(target.size)]
+
+
+def _judged(target: Target, measured: Figure | None) -> dict[str, Any]:
+    return {
+        **{"text": target.text, "limit": target.limit, "at_least": target.at_least},
+        **{"size": dict(target.size), "quantity": target.quantity, "figure": measured},
+        "met": None if measured is None else target.met(measured),
+    }
+
+
+def met(results: Mapping[str, Any]) -> list[bool]:
+    """Of every target that was measured, whether it is met."""
+    targets = [target for found in results["areas"].values() for target in found["targets"]]
+    return [target["met"] for target in targets if target["met"] is not None]
 
 
 def area_record(name: str, records: list[dict[str, Any]], about: Mapping[str, Any]) -> dict[str, Any]:
     """All of one item."""
-    area = by_name(name)
+    area, records = by_name(name), rounded(records)
     return {
         **about,
         "title": area.title,
@@ -58,6 +66,15 @@ def rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: rounded(item) for key, item in value.items()}
     return [rounded(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def again(results: dict[str, Any]) -> dict[str, Any]:
+    """What is derived, from the same rounds anew: targets and pages may change, what was measured not."""
+    areas = {
+        name: area_record(name, found["records"], {key: found[key] for key in ("commit", "date", "seconds")})
+        for name, found in results["areas"].items()
+    }
+    return rounded({**results, "areas": areas})
 
 
 def load(out: Path) -> dict[str, Any]:
