@@ -88,7 +88,10 @@ def run(area: Area, *, quick: bool) -> dict[str, Any]:
 
 def write(out: Path) -> None:
     """The page and its plots; the README's figures, where these are the results that are committed."""
-    results = record.again(record.load(out))
+    results = record.load(out)
+    if not results:
+        raise SystemExit(f"--out: expected a folder with {record.NAME}, found none in {out}; leave --page-only out")
+    results = record.again(results)
     record.save(out, results)
     pictures = plots.draw(results, out)
     (out / "index.md").write_text(page.text(results), encoding="utf-8")

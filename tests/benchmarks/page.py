@@ -107,7 +107,11 @@ def _section(area: Area, found: Record) -> str:
     """Everything that was measured of one item."""
     parts = [f"## {area.title}\n", area.about + "\n", _times(found)]
     parts += [_amounts(found, "memory", "Peak memory"), _amounts(found, "cpu", "CPU time, mean of the ranks")]
-    parts += [_amounts(found, "received", "Bytes received by a rank"), _missing(found), _growth(area, found)]
+    parts += [
+        _amounts(found, "received", "Bytes received by a rank, of losses forward + backward"),
+        _missing(found),
+        _growth(area, found),
+    ]
     return "\n".join(part for part in parts if part)
 
 
@@ -136,13 +140,17 @@ def _time(shown: Record, name: str) -> str:
 
 
 def _amounts(found: Record, quantity: str, title: str) -> str:
-    names, records = _columns(found, floors=False), [r for r in found["records"] if r.get(quantity)]
-    rows = [
-        [words.size(r["size"]), *("" if v is None else words.short(v) for v in
-                                  (words.amount(r, quantity, name) for name in names))]
-        for r in records
-    ]  # fmt: skip
+    names, records = _columns(found, floors=False), [one for one in found["records"] if one.get(quantity)]
+    rows = [[words.size(one["size"]), *(_amount(one, quantity, name) for name in names)] for one in records]
     return f"{title}, {words.UNITS[quantity]}:\n\n" + words.table(["at", *names], rows) if rows else ""
+
+
+def _amount(shown: Record, quantity: str, name: str) -> str:
+    """Bytes by phase, forward + backward."""
+    value = words.amount(shown, quantity, name)
+    if value is None or quantity != "received":
+        return "" if value is None else words.short(value)
+    return " + ".join(words.short(phase / 2**20) for phase in shown["received"][name])
 
 
 def _missing(found: Record) -> str:

@@ -35,7 +35,7 @@ def memory_below(mib: float, text: str, size: Size, *, name: str = "ours") -> Ta
     def measure(results: Results) -> Figure | None:
         return _alone(results.number(name, size))
 
-    return Target(f"memory of {name} <= {text} = {mib:.3g} MiB", measure, mib, size, "memory")
+    return Target(f"memory of {name} <= {mib:.3g} MiB ({text})", measure, mib, size, "memory")
 
 
 def memory_growth(axis: str, limit: float, fixed: Size, start: int) -> Target:

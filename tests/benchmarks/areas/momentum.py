@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from tests.benchmarks.targets import faster, memory_below, within
 M, APART = 0.99, 0.9
 
 
-@cache
+@lru_cache(maxsize=1)
 def _networks(name: str) -> tuple[nn.Module, nn.Module]:
     """The online network and its target, which all contestants share: what they do to it costs the same each time."""
     import timm

@@ -102,7 +102,7 @@ AREAS = (
         targets=(
             within("ours", "floor2", 1.1, _at(65536)),
             faster("released form", 3, _at(65536)),
-            *(memory_below(4, "4 MiB whatever K", _at(k)) for k in (16384, 65536, 262144)),
+            *(memory_below(4, "whatever K", _at(k)) for k in (16384, 65536, 262144)),
         ),
         growth=(Growth("K", {"N": 256, "d": 128}, "keys in the queue"),),
     ),

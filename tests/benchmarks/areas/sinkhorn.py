@@ -67,7 +67,7 @@ def _targets(size: Size) -> list:  # type: ignore[type-arg]
         faster("released form", 3.2, size, name="ours, out="),
         within("ours, out=", "copy", 7.5, size),
         memory_below(1.02 * mib + 2, "one matrix B x P, 2 % and 2 MiB", size),
-        memory_below(2, "nothing but vectors, below 2 MiB", size, name="ours, out="),
+        memory_below(2, "nothing but vectors", size, name="ours, out="),
     ]
 
 
