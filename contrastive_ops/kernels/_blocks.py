@@ -12,7 +12,8 @@ from contrastive_ops import _checks
 _CACHE = 2**18  # logits of a block on a CPU: 1 MiB of float32, half of the second-level cache that a core has
 _DEVICE = 2**24  # elsewhere a block is one launch of a large product
 _TILE = 512  # rows of a block, where there are as many: products of 512 x 512 reach the speed of large ones
-_SAFE = {torch.float32: 60.0, torch.float64: 600.0}  # e^60 times any number of columns is far from float32's end
+# e^60 times any number of columns is far from float32's end, and e^-60 over any number of rows from its denormal numbers
+_SAFE = {torch.float32: 60.0, torch.float64: 600.0}
 
 
 def block_elements(device: torch.device) -> int:
@@ -23,8 +24,9 @@ def block_elements(device: torch.device) -> int:
 
 
 def is_one_block(rows: int, columns: int, device: torch.device, block_size: int | None) -> bool:
-    """Whether the whole matrix is smaller than a block, so that it may be kept for the backward pass."""
-    return columns <= block_size if block_size else rows * columns <= block_elements(device)
+    """Whether the whole matrix is smaller than a block of a CPU, so that it may be kept for the backward pass."""
+    most = block_elements(device) if device.type == "cpu" else _CACHE
+    return columns <= block_size if block_size else rows * columns <= most
 
 
 def block_shape(rows: int, columns: int, device: torch.device, block_size: int | None) -> tuple[int, int]:
