@@ -12,7 +12,7 @@ from contrastive_ops import _checks
 _CACHE = 2**18  # logits of a block on a CPU: 1 MiB of float32, half of the second-level cache that a core has
 _DEVICE = 2**24  # elsewhere a block is one launch of a large product
 _TILE = 512  # rows of a block, where there are as many: products of 512 x 512 reach the speed of large ones
-# e^60 times any number of columns is far from float32's end, and e^-60 over any number of rows from its denormal numbers
+# e^60 times any number of columns is far from float32's end, and e^-60 over that of rows from its denormal numbers
 _SAFE = {torch.float32: 60.0, torch.float64: 600.0}
 
 

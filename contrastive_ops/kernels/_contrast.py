@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from contrastive_ops._embeddings import full_precision
-from contrastive_ops.kernels._blocks import is_one_block, known_bound, wants_gradient
+from contrastive_ops._embeddings import directions, full_precision, unit_and_length
+from contrastive_ops.kernels._blocks import is_one_block, known_bound, spans, wants_gradient
 from contrastive_ops.kernels._contrast_dense import DenseContrast
 from contrastive_ops.kernels._dense import recall, remember, unshifted
 from contrastive_ops.kernels._dispatch import passes
 from contrastive_ops.kernels._pull import margin_loss
+
+_PART = 2048  # keys that are normalised at a time: 1 MiB, of 128 float32 each
 
 
 def contrast(
@@ -25,6 +29,7 @@ def contrast(
     own: Tensor | None = None,
     mask: Tensor | None = None,
     unit: bool = False,
+    long_keys: bool = False,
     block_size: int | None = None,
 ) -> Tensor:
     """(..., N) log(1 + sum_j exp(scale <query_i, keys_j - positive_i>)), the sum over the columns not dropped.
@@ -36,16 +41,22 @@ def contrast(
         positive: (..., N, D) rows; or
         own: (..., N, 1) int64, which of the keys is the positive, and no negative then.
         mask: (..., N, M) bool, True drops that column for that row.
-        unit: whether all rows are of unit length (or zero).
+        unit: whether all rows are of unit length (or zero), or, the keys, to be made so:
+        long_keys: normalise the keys, with positives of their own; a part at a time where they need no gradient.
         block_size: columns per block; None chooses.
     """
-    rows, wanted = (query, keys, positive, scale), [wants_gradient(x) for x in (query, keys, positive, scale)]
-    if is_one_block(query.shape[:-1].numel(), keys.shape[-2], query.device, block_size):
-        plain = unit and unshifted(query.dtype, known_bound(query, keys, scale, normalize=unit))
-        dense: Tensor = DenseContrast.apply(*rows, own, mask, plain, wanted)
-        return dense
-    options = {"block_size": block_size, "bound": known_bound(query, keys, scale, normalize=unit)}
-    result: Tensor = _Contrast.apply(*rows, own, mask, wanted, options)
+    wanted = [wants_gradient(x) for x in (query, keys, positive, scale)]
+    dense = is_one_block(query.shape[:-1].numel(), keys.shape[-2], query.device, block_size)
+    if long_keys and (dense or wanted[1]):
+        keys, long_keys = directions(keys), False
+    bound = known_bound(query, keys, scale, normalize=True) if unit else None
+    if dense:
+        kept: Tensor = DenseContrast.apply(
+            query, keys, positive, scale, own, mask, unshifted(query.dtype, bound), wanted
+        )
+        return kept
+    options = {"block_size": block_size, "bound": bound if unit else known_bound(query, keys, scale)}
+    result: Tensor = _Contrast.apply(query, keys, positive, scale, own, mask, long_keys, wanted, options)
     return result
 
 
@@ -65,12 +76,14 @@ class _Contrast(torch.autograd.Function):
         scale: float | Tensor,
         own: Tensor | None,
         mask: Tensor | None,
+        long_keys: bool,
         wanted: list[bool],
         options: dict[str, Any],
     ) -> Tensor:
         of_query, of_keys, _, of_scale = wanted
         scaled, target = query * scale, _at(keys, own) if positive is None else positive
-        lse, output = passes(query).attend(scaled, keys, mask, own, with_output=of_query or of_scale, **options)
+        attend = partial(passes(query).attend, with_output=of_query or of_scale, **options)
+        lse, output = _by_parts(attend, scaled, keys, mask) if long_keys else attend(scaled, keys, mask, own)
         margin = lse - (scaled * target).sum(-1)
         ctx.wanted, ctx.options = wanted, options
         remember(ctx, scale, query, scaled, target, margin, output, *((keys, lse, mask, own) if of_keys else ()))
@@ -90,8 +103,24 @@ class _Contrast(torch.autograd.Function):
                 _of_keys(pull, scaled, from_target, again, ctx.options) if of_keys else None,
                 from_target if of_positive else None,
                 (query * for_scaled).sum() if of_scale else None,
-                *[None] * 4,
+                *[None] * 5,
             )
+
+
+def _by_parts(
+    attend: Callable[..., tuple[Tensor, Tensor | None]], scaled: Tensor, keys: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """`attend` to the keys' directions, of which no more than a part exists at a time."""
+    lse, output = scaled.new_full(scaled.shape[:-1], float("-inf")), torch.zeros_like(scaled)
+    for part in spans(len(keys), _PART):
+        masked = None if mask is None else mask[:, part]
+        more, added = attend(scaled, unit_and_length(keys[part])[0], masked, None)
+        both = torch.logaddexp(lse, more)
+        shift = both.masked_fill(both == float("-inf"), 0)
+        if added is not None:
+            output.mul_((lse - shift).exp_().unsqueeze(1)).addcmul_((more - shift).exp_().unsqueeze(1), added)
+        lse = both
+    return lse, output
 
 
 def _at(keys: Tensor, own: Tensor | None) -> Tensor:

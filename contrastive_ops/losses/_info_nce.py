@@ -94,8 +94,8 @@ def info_nce(
             options = {"both": symmetric, "normalize": normalize}
             losses = contrast_pairs(rows[0], rows[1], scale, **options, block_size=block_size)
         else:
-            query, positive_key, *negatives = map(directions, rows) if normalize else rows
-            shared = (negatives[0] if negatives else None, scale, mask, process_group, normalize, block_size)
+            query, positive_key = map(directions, rows[:2]) if normalize else rows[:2]
+            shared = (None if negative_keys is None else rows[2], scale, mask, process_group, normalize, block_size)
             losses = _direction(query, positive_key, *shared)
             if symmetric:
                 losses = losses + _direction(positive_key, query, *shared)
@@ -133,16 +133,16 @@ def _direction(
     unit: bool,
     block_size: int | None,
 ) -> Tensor:
-    """(B,) losses of the queries."""
+    """(B,) losses of the queries; `unit`: of unit length, as negatives are to be made."""
     options: dict[str, Any] = {"mask": mask, "unit": unit, "block_size": block_size}
     if negative_keys is None:
         columns = None if mask is None else _columns(mask, positive_key, group)
         candidates, own = gather_candidates(positive_key, group, name="positive_key", columns=columns)
         return contrast(query, candidates, scale, own=own, **options)
     if negative_keys.ndim == 2:
-        return contrast(query, negative_keys, scale, positive=positive_key, **options)
-    scaled = query * scale
-    return margin_loss(_paired(scaled, negative_keys, mask) - (scaled * positive_key).sum(1))
+        return contrast(query, negative_keys, scale, positive=positive_key, long_keys=unit, **options)
+    scaled, keys = query * scale, directions(negative_keys) if unit else negative_keys
+    return margin_loss(_paired(scaled, keys, mask) - (scaled * positive_key).sum(1))
 
 
 def _columns(mask: Tensor, keys: Tensor, group: ProcessGroup | None) -> int:

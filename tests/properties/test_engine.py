@@ -134,6 +134,26 @@ def test_blocks_do_not_grow_with_the_batch(pairs: int) -> None:
         assert max(forward.largest, backward.largest) <= min(torch.get_num_threads(), 4) * 2**18
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_queue_is_normalised_in_parts(masked: bool) -> None:
+    """The same as of a queue normalised before, and without a copy of it; a part may have all its keys dropped."""
+    query, key, queue = _leaf(80, 4), _leaf(80, 4).detach(), 3 * _leaf(600, 4).detach()
+    mask = torch.zeros(80, 600, dtype=torch.bool)
+    mask[0], mask[1, :300] = True, True
+    results = []
+    with patch("contrastive_ops.kernels._contrast._PART", 100), patch("contrastive_ops.kernels._blocks._CACHE", 8000):
+        for keys in (queue, torch.nn.functional.normalize(queue, dim=1).requires_grad_()):
+            forward, backward = _pass(lambda k=keys: co.info_nce(query, key, k, mask=mask if masked else None))
+            assert query.grad is not None
+            results.append((query.grad, forward, backward))
+            query.grad = None
+    torch.testing.assert_close(results[0][0], results[1][0], rtol=1e-5, atol=1e-7)
+    assert (results[0][0][0] == 0).all() == masked
+    assert results[0][1].multiplications == 2 * 80 * 600 * 4
+    assert results[0][2].multiplications == 0
+    assert results[1][2].multiplications == 2 * 80 * 600 * 4  # trainable keys: made again, and their gradient
+
+
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("name", ["nt_xent", "clip_loss", "info_nce", "info_nce symmetric", "spread_loss"])
 def test_kept_streamed_and_shifted_are_one_function(name: str, normalize: bool) -> None:
