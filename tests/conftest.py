@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from hypothesis import HealthCheck, is_hypothesis_test, settings
@@ -18,6 +20,9 @@ def _wants_slow(config: pytest.Config) -> bool:
 
 def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("thorough" if _wants_slow(config) else "quick")
+    if hasattr(config, "workerinput"):  # one of several processes of pytest-xdist, which share the cores
+        torch.set_num_threads(1)
+        os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
