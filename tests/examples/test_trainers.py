@@ -23,6 +23,7 @@ from tests.examples.trainers import TRAINED, TRAINERS, Trainer
 
 QUICK = ("--device", "cpu", "--workers", "0", "--batch-size", "12", "--epochs", "2", "--evaluate-on", "test")
 FLOAT32 = [t for t in TRAINERS if t.name in {"simclr", "simsiam"} and not t.mode]  # compared as users run them, too
+together = pytest.mark.xdist_group("two processes")  # those that look at the same runs run where these were made
 every = pytest.mark.parametrize("trainer", [pytest.param(t, id=f"{t.name} {t.mode}".strip()) for t in TRAINERS])
 
 
@@ -100,6 +101,7 @@ def test_a_run_and_the_same_run_stopped_and_resumed(trainer: Trainer, tmp_path: 
     assert names >= {"curves.png", "views.png", "encoder.safetensors", "checkpoints", "tensorboard", "config.json"}
 
 
+@together
 @every
 def test_two_processes(trainer: Trainer, trained_in_two: Path, tmp_path: Path, cifar: str) -> None:
     """They run, see all images, and take one process's steps where nothing is each rank's own."""
@@ -111,6 +113,7 @@ def test_two_processes(trainer: Trainer, trained_in_two: Path, tmp_path: Path, c
         assert losses == pytest.approx(alone, abs=1e-9)
 
 
+@together
 @pytest.mark.parametrize("trainer", FLOAT32, ids=lambda t: t.name)
 def test_two_processes_in_float32(trainer: Trainer, trained_in_two: Path, tmp_path: Path, cifar: str) -> None:
     train(trainer, tmp_path / "one", "--data", cifar, "--epochs", "1", *trainer.invariant)

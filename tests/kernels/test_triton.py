@@ -38,14 +38,15 @@ def _child(*command: str, seconds: int, **environment: str) -> str:
 
 @needs_triton
 def test_the_interpreter_finds_what_float64_finds() -> None:
-    printed = _child("pytest", "-q", "tests/kernels/interpreted.py", "-x", seconds=300, TRITON_INTERPRET="1")
+    command = ("pytest", "-q", "-n", "0", "tests/kernels/interpreted.py", "-x")
+    printed = _child(*command, seconds=300, TRITON_INTERPRET="1")
     assert " passed" in printed and " skipped" not in printed
 
 
 @pytest.mark.slow
 @needs_triton
 def test_the_interpreter_finds_what_float64_finds_in_more_rows() -> None:
-    command = ("pytest", "-q", "tests/kernels/interpreted.py", "-x", "-m", "slow")
+    command = ("pytest", "-q", "-n", "0", "tests/kernels/interpreted.py", "-x", "-m", "slow")
     assert " passed" in _child(*command, seconds=1800, TRITON_INTERPRET="1")
 
 
