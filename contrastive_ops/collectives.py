@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _DTYPES = tuple(dict.fromkeys(v for v in vars(torch).values() if isinstance(v, torch.dtype)))
 _MAX_DIMS = 8
+# torch 2.14 gave it this name and warns of the old one
+GATHER = "all_gather_single" if hasattr(dist, "all_gather_single") else "all_gather_into_tensor"
 
 
 def all_gather(x: Tensor, *, group: Group = None) -> Tensor:
@@ -81,7 +83,7 @@ def gather_known(x: Tensor, sizes: tuple[int, ...], group: ProcessGroup) -> Tens
     if padded is not own:
         padded[: len(own)] = own
     everything = own.new_empty(len(sizes) * longest, own.shape[1])
-    dist.all_gather_into_tensor(everything, padded, group=group)
+    getattr(dist, GATHER)(everything, padded, group=group)
     if min(sizes) < longest:
         parts = everything.view(len(sizes), longest, own.shape[1])
         everything = torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
