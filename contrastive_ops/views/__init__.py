@@ -3,7 +3,8 @@
 from contrastive_ops.views._asymmetric_recipes import byol_views, dino_views, moco_v3_views
 from contrastive_ops.views._blur import gaussian_blur
 from contrastive_ops.views._color import color_jitter, random_grayscale
-from contrastive_ops.views._geometry import random_horizontal_flip, random_resized_crop, random_rotation
+from contrastive_ops.views._crop import random_resized_crop
+from contrastive_ops.views._geometry import random_horizontal_flip, random_rotation
 from contrastive_ops.views._lab import cmc_views, rgb_to_lab
 from contrastive_ops.views._multi_crop import multi_crop, multi_crop_forward
 from contrastive_ops.views._patches import cpc_patches, patch_grid

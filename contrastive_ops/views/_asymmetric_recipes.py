@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from contrastive_ops import _checks
-from contrastive_ops.views._blur import gaussian_blur
-from contrastive_ops.views._color import color_jitter, random_grayscale
-from contrastive_ops.views._draw import check_images, check_view
-from contrastive_ops.views._geometry import random_horizontal_flip, random_resized_crop
-from contrastive_ops.views._multi_crop import multi_crop
-from contrastive_ops.views._tone import normalize, random_solarize
+from contrastive_ops.views._crop import RATIO, boxes
+from contrastive_ops.views._draw import check_images, check_scale, check_view
+from contrastive_ops.views._look import Look, draw_look, make_views
+from contrastive_ops.views._multi_crop import check_crops, draw_crops
+from contrastive_ops.views._tone import standardized
 
 _FIRST, _SECOND = (1.0, 0.0), (0.1, 0.2)  # probabilities of blur and solarisation, in all three papers
 _LOCAL = (0.5, 0.0)  # of DINO's small crops
@@ -48,12 +47,7 @@ def byol_views(images: Tensor, *, size: int = 224, generator: torch.Generator | 
         at 224 pixels, ours reaches three sigma at every size.
     """
     check_view(images, size, generator)
-    views = []
-    for odds in (_FIRST, _SECOND):
-        x = random_resized_crop(images, size=size, scale=(0.08, 1.0), generator=generator)
-        x = random_horizontal_flip(x, generator=generator)
-        views.append(normalize(_distort(x, odds, generator)))
-    return views[0], views[1]
+    return _pair(images, size, (0.08, 1.0), mirror_last=False, generator=generator)
 
 
 def moco_v3_views(
@@ -91,12 +85,8 @@ def moco_v3_views(
         (0.4, 0.4, 0.2, 0.1) with p = 0.8, greyscale 0.2.
     """
     check_view(images, size, generator)
-    views = []
-    for odds in (_FIRST, _SECOND):
-        x = random_resized_crop(images, size=size, scale=scale, generator=generator)
-        x = random_horizontal_flip(_distort(x, odds, generator), generator=generator)
-        views.append(normalize(x))
-    return views[0], views[1]
+    check_scale(scale)
+    return _pair(images, size, scale, mirror_last=True, generator=generator)
 
 
 def dino_views(
@@ -143,19 +133,32 @@ def dino_views(
             raise ValueError(f"{name}: expected two entries, for global and local crops, got {_checks.show(values)}")
     if counts[0] != 2:
         raise ValueError(f"counts: expected 2 global crops, which differ in their colours, got {counts[0]!r} of them")
-    crops = multi_crop(images, sizes=sizes, counts=counts, scales=scales, generator=generator)
-    odds = [_FIRST, _SECOND, *[_LOCAL] * counts[1]]
-    views = []
-    for crop, own in zip(crops, odds, strict=True):
-        x = random_horizontal_flip(crop, generator=generator)
-        views.append(normalize(_distort(x, own, generator)))
+    check_crops(sizes, counts, scales)
+    places = draw_crops(images, counts, scales, generator)
+    odds = ([_FIRST, _SECOND], [_LOCAL] * counts[1])
+    looks = [[_look(len(images), own, generator=generator) for own in group] for group in odds]
+    views: list[Tensor] = []
+    for size, group, own in zip(sizes, places, looks, strict=True):
+        views += make_views(images, group, own, size, standardized)
     return views
 
 
-def _distort(x: Tensor, odds: tuple[float, float], generator: torch.Generator | None) -> Tensor:
-    """BYOL's jitter and greyscale, then blur and solarisation with these probabilities."""
+def _pair(
+    images: Tensor, size: int, scale: Sequence[float], *, mirror_last: bool, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """Two views with the odds of BYOL."""
+    places, looks = [], []
+    for odds in (_FIRST, _SECOND):
+        places.append(boxes(images, scale, RATIO, generator))
+        looks.append(_look(len(images), odds, mirror_last=mirror_last, generator=generator))
+    first, second = make_views(images, places, looks, size, standardized)
+    return first, second
+
+
+def _look(
+    count: int, odds: tuple[float, float], *, mirror_last: bool = False, generator: torch.Generator | None
+) -> Look:
+    """BYOL's jitter and greyscale, and blur and solarisation with these probabilities."""
     blur, solarize = odds
-    x = color_jitter(x, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, p=0.8, generator=generator)
-    x = random_grayscale(x, p=0.2, generator=generator)
-    x = gaussian_blur(x, sigma=(0.1, 2.0), p=blur, generator=generator)
-    return random_solarize(x, threshold=0.5, p=solarize, generator=generator) if solarize else x
+    jitter = (0.4, 0.4, 0.2, 0.1)
+    return draw_look(count, jitter=jitter, blur=blur, solarize=solarize, mirror_last=mirror_last, generator=generator)

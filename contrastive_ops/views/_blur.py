@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from contrastive_ops import _checks
-from contrastive_ops.views._draw import check_images, check_span, chosen, uniform
+from contrastive_ops.views._draw import change_some, check_images, check_span, chosen, direct, uniform
+from contrastive_ops.views._taps import Taps, weigh
 
 
 def gaussian_blur(
@@ -24,7 +25,7 @@ def gaussian_blur(
 
     $$y = g_\sigma * x, \qquad \sigma \sim U(\text{sigma})$$
 
-    Separable: each axis is a weighted sum of shifted copies, out to three sigma. Borders repeat the edge.
+    Separable: each axis is a weighted sum of pixels out to three times the largest sigma. Borders repeat the edge.
 
     Args:
         images: (B, C, H, W) float.
@@ -53,17 +54,38 @@ def gaussian_blur(
     _checks.is_real("p", p, low=0, high=1)
     if sigma[0] <= 0:
         raise ValueError(f"sigma: expected numbers above 0, got {sigma!r}")
-    widths = uniform(len(images), sigma[0], sigma[1], generator)
-    blurred = chosen(images, p, generator)
-    radius = ceil(3 * sigma[1])
+    widths, some = draw_blur(len(images), sigma, p, generator)
+    return blurred(images, widths, some, radius=ceil(3 * sigma[1]))
+
+
+def draw_blur(
+    count: int, sigma: Sequence[float], p: float, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """Widths (B,), and which (B,) of the images are blurred."""
+    return uniform(count, sigma[0], sigma[1], generator), chosen(count, p, generator)
+
+
+def blurred(images: Tensor, widths: Tensor, some: Tensor, *, radius: int, own: bool = False) -> Tensor:
+    """Some (B,) of the images blurred; with `own` in their memory."""
     offsets = torch.arange(-radius, radius + 1, device=widths.device)
     weights = torch.exp(-0.5 * (offsets / widths.unsqueeze(1)) ** 2)
     weights = (weights / weights.sum(1, keepdim=True)).to(images)
-    if not _checks.readable(images):  # choosing a subset would wait for the device
-        return torch.where(blurred.view(-1, 1, 1, 1), _along(_along(images, weights, 2), weights, 3), images)
-    result, subset = images.clone(), blurred.nonzero().squeeze(1)
-    result[subset] = _along(_along(images[subset], weights[subset], 2), weights[subset], 3)
+    if images.dtype != torch.float32 or not direct(images):
+        return change_some(
+            images, some, lambda x, rows: _along(_along(x, weights[rows], 2), weights[rows], 3), own=own
+        )
+    rows = some.to(images.device).nonzero().squeeze(1)
+    result = images if own else images.clone(memory_format=torch.contiguous_format)
+    down, across = (_taps(weights[rows], length) for length in images.shape[2:])
+    weigh(result, rows, down, across, result, rows)
     return result
+
+
+def _taps(weights: Tensor, length: int) -> Taps:
+    """Each pixel of a line with its neighbours; past an end stands the end."""
+    offsets = torch.arange(weights.shape[1]) - weights.shape[1] // 2
+    index = (torch.arange(length).unsqueeze(1) + offsets).clamp_(0, length - 1)
+    return Taps(index.unsqueeze(0), weights.unsqueeze(1).expand(-1, length, -1))
 
 
 def _along(images: Tensor, weights: Tensor, dim: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import pi
 
 import torch
@@ -9,10 +10,24 @@ from torch import Tensor
 
 from contrastive_ops import _checks
 from contrastive_ops._embeddings import full_precision
-from contrastive_ops.views._draw import check_images, chosen, uniform
+from contrastive_ops.views._draw import at_once, change_some, check_images, chosen, direct, runs, uniforms
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in PIL and torchvision
 _YIQ = (_LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
+
+
+def _parts() -> list[list[float]]:
+    """Four 3 x 3 matrices: a turn of the hue is the first + cos of the second + sin of the third; the last is grey."""
+    yiq = torch.tensor(_YIQ, dtype=torch.float64)
+    y, i, q = (torch.outer(column, row) for column, row in zip(torch.linalg.inv(yiq).T, yiq, strict=True))
+    across = torch.linalg.inv(yiq).T
+    quarter = torch.outer(across[2], yiq[1]) - torch.outer(across[1], yiq[2])
+    grey = torch.tensor(_LUMA, dtype=torch.float64).expand(3, 3)
+    parts: list[list[float]] = torch.stack([y, i + q, quarter, grey]).flatten(1).tolist()
+    return parts
+
+
+_PARTS = _parts()
 
 
 def color_jitter(
@@ -65,26 +80,52 @@ def color_jitter(
         _checks.is_real(name, value, low=0)
     _checks.is_real("hue", hue, low=0, high=0.5)
     _checks.is_real("p", p, low=0, high=1)
-    count = len(images)
-    factors = [uniform(count, max(0.0, 1 - a), 1 + a, generator) for a in (brightness, contrast, saturation)]
-    turns = uniform(count, -2 * pi * hue, 2 * pi * hue, generator)
-    keep = ~chosen(images, p, generator)
-    b, c, f, turn = (x.to(images.device, images.dtype).view(-1, 1, 1) for x in (*factors, turns))
-    luma = images.new_tensor(_LUMA)
+    factors, some = draw_jitter(len(images), (brightness, contrast, saturation, hue), p, generator)
+    return jittered(images, factors, some)
+
+
+def draw_jitter(
+    count: int, amounts: Sequence[float], p: float, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """Factors of brightness, contrast, saturation and the hue's turn (4, B), and which (B,) images they change."""
+    *factors, hue = amounts
+    spans = [*((max(0.0, 1 - a), 1 + a) for a in factors), (-2 * pi * hue, 2 * pi * hue)]
+    return uniforms(count, spans, generator), chosen(count, p, generator)
+
+
+def jittered(images: Tensor, factors: Tensor, some: Tensor, *, own: bool = False) -> Tensor:
+    """Some (B,) of the images jittered by their factors (4, B); with `own` in their memory."""
+    wide = torch.promote_types(images.dtype, torch.float32)
+    matrices, lift = (x.to(images) for x in _mixing(*factors.to(wide).unbind()))
+    if not direct(images):
+        mixed = _mix(images, matrices, lift).clamp(0, 1)
+        return torch.where(some.to(images.device).view(-1, 1, 1, 1), mixed, images)
+    result = images if own else torch.empty_like(images)
+    step = at_once(images[:1].numel())
+    for start in range(0, len(images), step):
+        part = slice(start, start + step)
+        mixed = _mix(images[part], matrices[part], lift[part])
+        for first, last in runs(some[part]):
+            torch.clamp(mixed[first:last], 0, 1, out=result[part][first:last])
+    for first, last in [] if own else runs(~some):
+        result[first:last] = images[first:last]
+    return result
+
+
+def _mix(images: Tensor, matrices: Tensor, lift: Tensor) -> Tensor:
+    """Each image by its matrix, lifted by so much of its mean grey."""
     with full_precision(images.device):
-        matrix = b * c * (f * _hue_rotation(turn.flatten()) + (1 - f) * luma.expand(3, 3))
-        middle = (images.mean((2, 3)) @ luma).view(-1, 1, 1)
-        mixed = matrix @ images.flatten(2) + b * (1 - c) * middle
-    return torch.where(keep.view(-1, 1, 1, 1), images, mixed.view_as(images).clamp(0, 1))
+        middle = (images.mean((2, 3)) * images.new_tensor(_LUMA)).sum(1) * lift
+        return torch.baddbmm(middle.view(-1, 1, 1), matrices, images.flatten(2)).view_as(images)
 
 
-def _hue_rotation(turn: Tensor) -> Tensor:
-    """(B, 3, 3) rotations of RGB about the grey axis, in YIQ."""
-    yiq = torch.tensor(_YIQ, dtype=torch.float64)
-    cos, sin, one, zero = turn.cos(), turn.sin(), torch.ones_like(turn), torch.zeros_like(turn)
-    spin = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], dim=1).view(-1, 3, 3)
-    rotation: Tensor = torch.linalg.inv(yiq).to(turn) @ spin @ yiq.to(turn)
-    return rotation
+def _mixing(brightness: Tensor, contrast: Tensor, saturation: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, 3, 3) matrices, and by how much (B,) of the image's mean grey all values are lifted."""
+    gain = brightness * contrast
+    colour = gain * saturation
+    parts = torch.stack([colour, colour * turn.cos(), colour * turn.sin(), gain - colour], dim=1)
+    matrices = (parts.unsqueeze(2) * parts.new_tensor(_PARTS)).sum(1).view(-1, 3, 3)
+    return matrices, brightness - gain
 
 
 def random_grayscale(images: Tensor, *, p: float = 0.2, generator: torch.Generator | None = None) -> Tensor:
@@ -114,6 +155,14 @@ def random_grayscale(images: Tensor, *, p: float = 0.2, generator: torch.Generat
     """
     check_images(images, generator, channels=3)
     _checks.is_real("p", p, low=0, high=1)
-    luma = images.new_tensor(_LUMA).view(3, 1, 1)
-    grey = (images * luma).sum(1, keepdim=True).expand_as(images)
-    return torch.where(chosen(images, p, generator).view(-1, 1, 1, 1), grey, images)
+    return greyed(images, chosen(len(images), p, generator))
+
+
+def greyed(images: Tensor, some: Tensor, *, own: bool = False) -> Tensor:
+    """Some (B,) of the images without colour; with `own` in their memory."""
+
+    def grey(x: Tensor, _: object) -> Tensor:
+        red, green, blue = (x[:, c : c + 1] for c in range(3))
+        return (red * _LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2]).expand_as(x)
+
+    return change_some(images, some, grey, own=own)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from contrastive_ops._embeddings import full_precision, promote
-from contrastive_ops.views._draw import check_images, check_view
-from contrastive_ops.views._geometry import random_horizontal_flip, random_resized_crop
-from contrastive_ops.views._tone import normalize
+from contrastive_ops.views._crop import RATIO, boxes, cropped
+from contrastive_ops.views._draw import check_images, check_scale, check_view, chosen
+from contrastive_ops.views._tone import standardized
 
 # linear sRGB to CIE XYZ at D65, from the primaries of IEC 61966-2-1
 _XYZ = (
@@ -101,7 +101,8 @@ def cmc_views(
         AlexNet, (0.08, 1) for ResNets; the middles and half ranges are its constants (blue's b is -1.00003 by them).
     """
     check_view(images, size, generator)
-    x = random_resized_crop(images, size=size, scale=scale, generator=generator)
-    x = random_horizontal_flip(x, generator=generator)
-    lab = normalize(rgb_to_lab(x), mean=_MIDDLE, std=_HALF_RANGE)
+    check_scale(scale)
+    places = boxes(images, scale, RATIO, generator)
+    x = cropped(images, places, size, chosen(len(images), 0.5, generator))
+    lab = standardized(rgb_to_lab(x), mean=_MIDDLE, std=_HALF_RANGE)
     return lab[:, :1], lab[:, 1:]

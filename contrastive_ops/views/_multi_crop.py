@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from contrastive_ops import _checks
+from contrastive_ops.views._crop import RATIO, boxes, cropped
 from contrastive_ops.views._draw import check_images, check_span
-from contrastive_ops.views._geometry import random_resized_crop
 
 
 def multi_crop(
@@ -50,15 +50,22 @@ def multi_crop(
         paper's ablations use 2 x 160 + 4 x 96. Boxes and resizing are those of `random_resized_crop`.
     """
     check_images(images, generator)
-    _check_crops(sizes, counts, scales)
+    check_crops(sizes, counts, scales)
+    places = draw_crops(images, counts, scales, generator)
+    return [cropped(images, box, size) for size, group in zip(sizes, places, strict=True) for box in group]
+
+
+def draw_crops(
+    images: Tensor, counts: Sequence[int], scales: Sequence[Sequence[float]], generator: torch.Generator | None
+) -> list[list[Tensor]]:
+    """The boxes of all crops of each resolution."""
     return [
-        random_resized_crop(images, size=size, scale=scale, generator=generator)
-        for size, count, scale in zip(sizes, counts, scales, strict=True)
-        for _ in range(count)
+        [boxes(images, scale, RATIO, generator) for _ in range(count)]
+        for count, scale in zip(counts, scales, strict=True)
     ]
 
 
-def _check_crops(sizes: Sequence[int], counts: Sequence[int], scales: Sequence[Sequence[float]]) -> None:
+def check_crops(sizes: Sequence[int], counts: Sequence[int], scales: Sequence[Sequence[float]]) -> None:
     """One size, count and scale for each resolution, and a crop at all."""
     for name, values in (("sizes", sizes), ("counts", counts), ("scales", scales)):
         if not isinstance(values, Sequence):

@@ -8,12 +8,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from contrastive_ops.views._blur import gaussian_blur
-from contrastive_ops.views._color import color_jitter, random_grayscale
-from contrastive_ops.views._draw import check_view
-from contrastive_ops.views._geometry import random_horizontal_flip, random_resized_crop
-from contrastive_ops.views._tone import normalize
+from contrastive_ops.views._color import draw_jitter, greyed, jittered
+from contrastive_ops.views._crop import RATIO, boxes, cropped
+from contrastive_ops.views._draw import check_view, chosen
+from contrastive_ops.views._look import draw_look, make_views
+from contrastive_ops.views._tone import standardized
 
+_SCALE, _WEAK = (0.2, 1.0), (0.4, 0.4, 0.4, 0.4)
 # the mean and deviation of CIFAR-10's training images, as InstDisc's and InvaSpread's code has them
 _CIFAR_MEAN, _CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
@@ -42,10 +43,12 @@ def moco_v1_view(images: Tensor, *, size: int = 224, generator: torch.Generator 
         the jitter, so a grey image gets no colour back.
     """
     check_view(images, size, generator)
-    x = random_resized_crop(images, size=size, scale=(0.2, 1.0), generator=generator)
-    x = random_grayscale(x, p=0.2, generator=generator)
-    x = color_jitter(x, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.4, generator=generator)
-    return normalize(random_horizontal_flip(x, generator=generator))
+    places = boxes(images, _SCALE, RATIO, generator)
+    grey = chosen(len(images), 0.2, generator)
+    factors, some = draw_jitter(len(images), _WEAK, 1.0, generator)
+    mirror = chosen(len(images), 0.5, generator)
+    x = greyed(cropped(images, places, size, mirror), grey, own=True)
+    return standardized(jittered(x, factors, some, own=True))
 
 
 def moco_v2_view(images: Tensor, *, size: int = 224, generator: torch.Generator | None = None) -> Tensor:
@@ -72,11 +75,11 @@ def moco_v2_view(images: Tensor, *, size: int = 224, generator: torch.Generator 
         0.1 with p = 0.8, greyscale 0.2, blur sigma U(0.1, 2) with p = 0.5.
     """
     check_view(images, size, generator)
-    x = random_resized_crop(images, size=size, scale=(0.2, 1.0), generator=generator)
-    x = color_jitter(x, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, p=0.8, generator=generator)
-    x = random_grayscale(x, p=0.2, generator=generator)
-    x = gaussian_blur(x, sigma=(0.1, 2.0), p=0.5, generator=generator)
-    return normalize(random_horizontal_flip(x, generator=generator))
+    places = boxes(images, _SCALE, RATIO, generator)
+    jitter = (0.4, 0.4, 0.4, 0.1)
+    look = draw_look(len(images), jitter=jitter, blur=0.5, mirror_last=True, generator=generator)
+    (view,) = make_views(images, [places], [look], size, standardized)
+    return view
 
 
 def instdisc_cifar_view(images: Tensor, *, size: int = 32, generator: torch.Generator | None = None) -> Tensor:
@@ -105,10 +108,7 @@ def instdisc_cifar_view(images: Tensor, *, size: int = 32, generator: torch.Gene
         jitter 0.4 four times, greyscale 0.2.
     """
     check_view(images, size, generator)
-    x = random_resized_crop(images, size=size, scale=(0.2, 1.0), generator=generator)
-    x = color_jitter(x, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.4, generator=generator)
-    x = random_grayscale(x, p=0.2, generator=generator)
-    return normalize(x, mean=_CIFAR_MEAN, std=_CIFAR_STD)
+    return _cifar_view(images, size, flip=False, generator=generator)
 
 
 def invaspread_view(images: Tensor, *, size: int = 32, generator: torch.Generator | None = None) -> Tensor:
@@ -136,8 +136,14 @@ def invaspread_view(images: Tensor, *, size: int = 32, generator: torch.Generato
         as one. They normalise STL-10 (size 96) by CIFAR-10's statistics too.
     """
     check_view(images, size, generator)
-    x = random_resized_crop(images, size=size, scale=(0.2, 1.0), generator=generator)
-    x = color_jitter(x, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.4, generator=generator)
-    x = random_grayscale(x, p=0.2, generator=generator)
-    x = random_horizontal_flip(x, generator=generator)
-    return normalize(x, mean=_CIFAR_MEAN, std=_CIFAR_STD)
+    return _cifar_view(images, size, flip=True, generator=generator)
+
+
+def _cifar_view(images: Tensor, size: int, *, flip: bool, generator: torch.Generator | None) -> Tensor:
+    """Crop, jitter, greyscale; a flip is drawn last and made with the crop, as it commutes with what follows."""
+    places = boxes(images, _SCALE, RATIO, generator)
+    factors, some = draw_jitter(len(images), _WEAK, 1.0, generator)
+    grey = chosen(len(images), 0.2, generator)
+    mirror = chosen(len(images), 0.5, generator) if flip else None
+    x = jittered(cropped(images, places, size, mirror), factors, some, own=True)
+    return standardized(greyed(x, grey, own=True), mean=_CIFAR_MEAN, std=_CIFAR_STD)

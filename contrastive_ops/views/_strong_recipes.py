@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from contrastive_ops import _checks
-from contrastive_ops.views._blur import gaussian_blur
-from contrastive_ops.views._color import color_jitter, random_grayscale
-from contrastive_ops.views._draw import check_images, check_view
-from contrastive_ops.views._geometry import random_horizontal_flip, random_resized_crop
-from contrastive_ops.views._multi_crop import multi_crop
-from contrastive_ops.views._tone import normalize
+from contrastive_ops.views._crop import RATIO, boxes
+from contrastive_ops.views._draw import check_images, check_view, direct
+from contrastive_ops.views._look import Look, draw_look, make_views
+from contrastive_ops.views._multi_crop import check_crops, draw_crops
+from contrastive_ops.views._tone import standardized
 
 _SWAV_STD = (0.228, 0.224, 0.225)  # ImageNet's is 0.229 for red; the released weights were trained with this
 
@@ -58,10 +58,14 @@ def simclr_view(
     check_view(images, size, generator)
     _checks.is_real("strength", strength, low=0, high=2.5)
     _checks.is_real("blur", blur, low=0, high=1)
-    x = random_resized_crop(images, size=size, scale=(0.08, 1.0), generator=generator)
-    x = random_horizontal_flip(x, generator=generator)
-    x = _distort(x, strength=strength, blur=blur, generator=generator)
-    return x.clamp(0, 1)  # from which resizing and blur may differ by a rounding
+    places = boxes(images, (0.08, 1.0), RATIO, generator)
+    (view,) = make_views(images, [places], [_look(len(images), strength, blur, generator)], size, _clamped)
+    return view
+
+
+def _clamped(x: Tensor) -> Tensor:
+    """In [0, 1], from which resizing and blur may differ by a rounding."""
+    return x.clamp_(0, 1) if direct(x) else x.clamp(0, 1)
 
 
 def swav_views(
@@ -100,17 +104,16 @@ def swav_views(
         same for large and small crops. Without multi-crop it is `counts=(2,)` of scale (0.08, 1).
     """
     check_images(images, generator, channels=3)
-    views = []
-    for crop in multi_crop(images, sizes=sizes, counts=counts, scales=scales, generator=generator):
-        x = random_horizontal_flip(crop, generator=generator)
-        x = _distort(x, strength=1.0, blur=0.5, generator=generator)
-        views.append(normalize(x, std=_SWAV_STD))
+    check_crops(sizes, counts, scales)
+    places = draw_crops(images, counts, scales, generator)
+    looks = [[_look(len(images), 1.0, 0.5, generator) for _ in group] for group in places]
+    views: list[Tensor] = []
+    for size, group, own in zip(sizes, places, looks, strict=True):
+        views += make_views(images, group, own, size, partial(standardized, std=_SWAV_STD))
     return views
 
 
-def _distort(x: Tensor, *, strength: float, blur: float, generator: torch.Generator | None) -> Tensor:
-    """SimCLR's jitter, greyscale and blur."""
+def _look(count: int, strength: float, blur: float, generator: torch.Generator | None) -> Look:
+    """SimCLR's jitter and greyscale, and a blur."""
     s = 0.8 * strength
-    x = color_jitter(x, brightness=s, contrast=s, saturation=s, hue=0.2 * strength, p=0.8, generator=generator)
-    x = random_grayscale(x, p=0.2, generator=generator)
-    return gaussian_blur(x, sigma=(0.1, 2.0), p=blur, generator=generator)
+    return draw_look(count, jitter=(s, s, s, 0.2 * strength), blur=blur, generator=generator)

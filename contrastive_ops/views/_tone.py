@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from contrastive_ops import _checks
-from contrastive_ops.views._draw import check_images, chosen
+from contrastive_ops.views._draw import at_once, change_some, check_images, chosen, direct
 
 
 def random_solarize(
@@ -41,8 +41,18 @@ def random_solarize(
     check_images(images, generator)
     _checks.is_real("threshold", threshold, low=0, high=1)
     _checks.is_real("p", p, low=0, high=1)
-    solar = chosen(images, p, generator).view(-1, 1, 1, 1) & (images >= threshold)
-    return torch.where(solar, 1 - images, images)
+    return solarized(images, chosen(len(images), p, generator), threshold=threshold)
+
+
+def solarized(images: Tensor, some: Tensor, *, threshold: float = 0.5, own: bool = False) -> Tensor:
+    """Some (B,) of the images solarised; with `own` in their memory."""
+
+    def invert(x: Tensor, _: object) -> Tensor:
+        if direct(x) and x.numel() and float(x.amin()) >= threshold:
+            return 1 - x
+        return torch.where(x >= threshold, 1 - x, x)
+
+    return change_some(images, some, invert, own=own)
 
 
 def random_invert(images: Tensor, *, p: float = 0.5, generator: torch.Generator | None = None) -> Tensor:
@@ -107,4 +117,20 @@ def normalize(
             _checks.is_real(name, value)
     for value in std:
         _checks.is_positive("std", value, why="images are divided by it")
-    return (images - images.new_tensor(mean).view(-1, 1, 1)) / images.new_tensor(std).view(-1, 1, 1)
+    return (images - images.new_tensor(mean).view(-1, 1, 1)).div_(images.new_tensor(std).view(-1, 1, 1))
+
+
+def standardized(
+    images: Tensor,
+    *,
+    mean: Sequence[float] = (0.485, 0.456, 0.406),
+    std: Sequence[float] = (0.229, 0.224, 0.225),
+) -> Tensor:
+    """`normalize` of images that are ours, unchecked: in their memory where no gradient needs them."""
+    centre, spread = (images.new_tensor(values).view(-1, 1, 1) for values in (mean, std))
+    if not direct(images):
+        return (images - centre) / spread
+    step = at_once(8 * images[:1].numel())  # few enough that the second pass finds them in the nearest cache
+    for start in range(0, len(images), step):
+        images[start : start + step].sub_(centre).div_(spread)
+    return images
