@@ -57,7 +57,7 @@ def weigh(
     with full_precision(images.device):
         for start in range(0, len(source), step):
             part = slice(start, start + step)
-            lines = _down(images, line[part], weights[part])
+            lines = _down(images, line[part], weights[part], spare=int(band is not None))
             if mirror is not None:
                 for i in mirror[part].nonzero().flatten().tolist():
                     lines[i] = lines[i].flip(2)
@@ -82,18 +82,19 @@ def _lines_of(images: Tensor, source: Tensor, taps: Taps) -> tuple[Tensor, Tenso
     return line, taps.weights.unsqueeze(1).expand(line.shape)
 
 
-def _down(images: Tensor, line: Tensor, weights: Tensor) -> Tensor:
+def _down(images: Tensor, line: Tensor, weights: Tensor, *, spare: int) -> Tensor:
     """(N, C, size, W): each line of the result a weighted sum of lines, as embeddings are summed in bags.
 
-    A line that nobody asked for stands before the first and after the last: `_along_bands` may look there.
+    So many spare lines stand before the first and after the last: `_along_bands` may look there.
     """
     count, channels, size, each = line.shape
-    table, width = images.view(-1, images.shape[3]), images.shape[3]
-    numbers = F.pad(line.reshape(-1), (each, each))
+    width = images.shape[3]
+    numbers, weighed = line.reshape(-1), weights.reshape(-1)
+    if spare:
+        numbers, weighed = (F.pad(x, (spare * each, spare * each)) for x in (numbers, weighed))
     bags = torch.arange(0, len(numbers), each, dtype=torch.int32)
-    weighed = F.pad(weights.reshape(-1), (each, each))
-    summed: Tensor = torch.embedding_bag(table, numbers, bags, False, 0, False, weighed)[0]
-    return summed[1:-1].view(count, channels, size, width)
+    summed: Tensor = torch.embedding_bag(images.view(-1, width), numbers, bags, False, 0, False, weighed)[0]
+    return summed[spare : len(summed) - spare].view(count, channels, size, width)
 
 
 def _dense(lines: Tensor, taps: Taps) -> Tensor:

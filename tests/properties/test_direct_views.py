@@ -12,12 +12,14 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import contrastive_ops as co
 from contrastive_ops import _checks
 from contrastive_ops.views import _draw, _taps
 from tests import oracles
+from tests.fake_gpu import fake_gpu
 
 SEEDS = st.integers(0, 2**31)
 SIDES = st.one_of(st.integers(1, 12), st.integers(60, 130))
@@ -122,6 +124,17 @@ def test_large_batches_in_parts_are_the_same(name: str, monkeypatch: pytest.Monk
     monkeypatch.setattr(_taps, "_VALUES", 1)
     monkeypatch.setattr("contrastive_ops.views._look._TOGETHER", 1)
     torch.testing.assert_close(_seeded(name, images), expected, rtol=0, atol=3e-6)
+
+
+@fake_gpu
+@pytest.mark.parametrize("name", VIEWS)
+def test_nothing_waits_for_a_device(name: str) -> None:
+    """Fake tensors of a GPU have no values: reading one, or choosing rows by one, raises."""
+    expected = _seeded(name, _images(3))
+    with FakeTensorMode():
+        view = VIEWS[name](torch.empty(3, 3, 20, 70, device="cuda"), None)
+    assert view.device.type == "cuda"
+    assert view.shape == expected.shape
 
 
 # few pixels at a time ------------------------------------------------------------------------------------------------
