@@ -10,6 +10,7 @@ from tests.benchmarks.areas import AREAS
 from tests.benchmarks.contest import FLOOR, OURS, Area
 from tests.benchmarks.figures import Results, matches, slope
 from tests.benchmarks.plots import picture
+from tests.benchmarks.reasons import REASONS
 
 Record = Mapping[str, Any]
 
@@ -47,12 +48,20 @@ def text(results: Record) -> str:
     parts.append(f'{sum(met)} of {len(met)} targets are met. "{NONE}" is an item without a target.\n\n')
     head = ("item", "at", "ours", "peers", "floor", "target", "measured", "met")
     parts.append(words.table(head, [row for area, found in areas for row in _targets(area, found)]))
+    parts.append(_missed(areas))
     parts += [_section(area, found) for area, found in areas]
     return "\n".join(part.strip("\n") + "\n" for part in parts)
 
 
 NONE = "no target"
 MET = {True: "yes", False: "**no**", None: ""}
+
+
+def _missed(areas: Sequence[tuple[Area, Record]]) -> str:
+    """What is known of the targets that are not met."""
+    missed = [area for area, found in areas if any(target["met"] is False for target in found["targets"])]
+    lines = [f"- {area.title}: {REASONS.get(area.name, 'not known.')}" for area in missed]
+    return "\n".join(["## Why targets are missed", "", *lines, ""]) if lines else ""
 
 
 def _surroundings(results: Record, areas: Sequence[tuple[Area, Record]]) -> str:

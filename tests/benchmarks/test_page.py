@@ -12,6 +12,7 @@ from tests.benchmarks import __main__ as main
 from tests.benchmarks import page, readme, record, words
 from tests.benchmarks.__main__ import COMMITTED, begin
 from tests.benchmarks.areas import AREAS, by_name
+from tests.benchmarks.reasons import REASONS
 from tests.benchmarks.test_figures import RECORDS
 
 RESULTS = record.load(COMMITTED)
@@ -28,6 +29,11 @@ def test_the_page_is_made_from_the_results() -> None:
 def test_the_readme_is_made_from_the_results() -> None:
     assert readme.shown() == readme.figures(RESULTS)
     assert len(re.findall(r"^\| ", readme.shown(), flags=re.MULTILINE)) == 2 + len(readme.ROWS)
+
+
+def test_every_missed_target_has_its_reason() -> None:
+    missed = {a.name for a in AREAS for t in RESULTS["areas"][a.name]["targets"] if t["met"] is False}
+    assert missed <= set(REASONS) <= {area.name for area in AREAS}
 
 
 def test_the_results_are_complete() -> None:
