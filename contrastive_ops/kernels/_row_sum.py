@@ -26,28 +26,26 @@ def row_sum(
     *,
     term: Term,
     slope: Term,
-    drop: Tensor | None = None,
     block_size: int | None = None,
 ) -> Tensor:
-    """(N,) sum_j f(<query_i, keys_j> - shift_i), over the columns j that are not dropped.
+    """(N,) sum_j f(<query_i, keys_j> - shift_i).
 
     Args:
         query: (N, D) rows, already divided by the temperature.
         keys: (M, D) rows.
         shift: (N,), may require a gradient.
-        term: f, elementwise, with f(-inf) = 0: that is what a dropped column brings.
-        slope: the derivative of f, with slope(-inf) = 0.
-        drop: (N, k) int64 columns that each row drops; -1 drops none.
+        term: f, elementwise.
+        slope: the derivative of f.
         block_size: columns per block; None chooses.
     """
     wanted = wants_gradient(query) or wants_gradient(shift), wants_gradient(keys)
-    result: Tensor = _RowSum.apply(query, keys, shift, drop, term, slope, block_size, *wanted)
+    result: Tensor = _RowSum.apply(query, keys, shift, term, slope, block_size, *wanted)
     return result
 
 
 def _blocks(query: Tensor, keys: Tensor, block_size: int | None) -> Iterator[tuple[slice, Tensor]]:
-    """Columns of each block, and room for it."""
-    size = block_size or block_shape(len(query), len(keys), query.device, None)[1]
+    """Columns of each block, and room for its logits: the same for all."""
+    size = min(block_size or block_shape(len(query), len(keys), query.device, None)[1], max(1, len(keys)))
     room = scratch(query, len(query), size)
     return ((columns, room) for columns in spans(len(keys), size))
 
@@ -59,7 +57,6 @@ class _RowSum(torch.autograd.Function):
         query: Tensor,
         keys: Tensor,
         shift: Tensor,
-        drop: Tensor | None,
         term: Term,
         slope: Term,
         block_size: int | None,
@@ -68,17 +65,15 @@ class _RowSum(torch.autograd.Function):
     ) -> Tensor:
         result, slopes, output = torch.zeros_like(shift), torch.zeros_like(shift), torch.zeros_like(query)
         with full_precision(query.device):
-            for columns in spans(len(keys), block_size or block_shape(len(query), len(keys), query.device, None)[1]):
-                logits = logits_block(
-                    query, keys, None, drop, columns, query.new_empty(len(query) * (columns.stop - columns.start))
-                ).sub_(shift.unsqueeze(1))
+            for columns, room in _blocks(query, keys, block_size):
+                logits = logits_block(query, keys, None, None, columns, room).sub_(shift.unsqueeze(1))
                 result = result + term(logits).sum(1)
                 if wants_rows:
                     weights = slope(logits)
                     slopes = slopes + weights.sum(1)
                     output = output.addmm_(weights, keys[columns])
         ctx.slope, ctx.block_size, ctx.wants_keys = slope, block_size, wants_keys
-        ctx.save_for_backward(output, slopes, *((query, keys, shift, drop) if wants_keys else ()))
+        ctx.save_for_backward(output, slopes, *((query, keys, shift) if wants_keys else ()))
         return result
 
     @staticmethod
@@ -87,18 +82,14 @@ class _RowSum(torch.autograd.Function):
         output, slopes, *again = ctx.saved_tensors
         with full_precision(gradient.device):
             for_keys = _keys_gradient(gradient, tuple(again), ctx.slope, ctx.block_size) if ctx.wants_keys else None
-            return gradient.unsqueeze(1) * output, for_keys, -gradient * slopes, *[None] * 6
+            return gradient.unsqueeze(1) * output, for_keys, -gradient * slopes, *[None] * 5
 
 
 def _keys_gradient(gradient: Tensor, saved: tuple[Any, ...], slope: Term, block_size: int | None) -> Tensor:
     """sum_i gradient_i f'(logit_ij) query_i, block by block."""
-    query, keys, shift, drop = saved
+    query, keys, shift = saved
     pulled, parts = gradient.unsqueeze(1) * query, []
-    for columns in spans(len(keys), block_size or block_shape(len(query), len(keys), query.device, None)[1]):
-        weights = slope(
-            logits_block(
-                query, keys, None, drop, columns, query.new_empty(len(query) * (columns.stop - columns.start))
-            ).sub_(shift.unsqueeze(1))
-        )
+    for columns, room in _blocks(query, keys, block_size):
+        weights = slope(logits_block(query, keys, None, None, columns, room).sub_(shift.unsqueeze(1)))
         parts.append(weights.T @ pulled)
     return torch.cat(parts) if parts else torch.zeros_like(keys)

@@ -27,7 +27,7 @@ class Clock:
             self.order.append(name)
             return []
 
-        return call  # type: ignore[return-value]
+        return call
 
 
 def test_contestants_take_turns_and_everybody_is_first_once() -> None:

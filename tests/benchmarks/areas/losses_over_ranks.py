@@ -101,7 +101,7 @@ def nt_xent(size: Size) -> Contest:
     }
     small = int(size["W"]) * int(size["N"]) <= LARGEST_TRUTH
     truth = partial(_truth, partial(forms.nt_xent, temperature=T), size) if small else None
-    return Contest(entries, truth, digest=_global_value)  # type: ignore[arg-type]
+    return Contest(entries, truth, digest=_global_value)
 
 
 def info_nce(size: Size) -> Contest:
@@ -118,7 +118,7 @@ def info_nce(size: Size) -> Contest:
     }
     small = int(size["W"]) * int(size["N"]) <= LARGEST_TRUTH
     truth = partial(_truth, partial(forms.info_nce, temperature=T), size, only_first=not trained)
-    return Contest(entries, truth if small else None, digest=_global_value)  # type: ignore[arg-type]
+    return Contest(entries, truth if small else None, digest=_global_value)
 
 
 def _at(ranks: int, n: int, **more: int) -> Size:

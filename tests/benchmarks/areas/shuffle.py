@@ -65,7 +65,7 @@ def contest(size: Size) -> Contest:
         "ours": Entry(lambda: _ours(size), OURS),
         "released gather form": Entry(lambda: _released(size), FORM),
     }
-    return Contest(entries, lambda: [torch.arange(total).float()], tolerance=0, digest=_numbers)  # type: ignore[arg-type]
+    return Contest(entries, lambda: [torch.arange(total).float()], tolerance=0, digest=_numbers)
 
 
 def _at(ranks: int, batch: int) -> Size:

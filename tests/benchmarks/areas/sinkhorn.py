@@ -60,7 +60,7 @@ def contest(size: Size) -> Contest:
 SIZES = [{"B": 4096, "P": 3000}, {"B": 512, "P": 65536}]
 
 
-def _targets(size: Size) -> list:  # type: ignore[type-arg]
+def _targets(size: Size) -> list:
     mib = int(size["B"]) * int(size["P"]) * 4 / 2**20
     return [
         faster("released form", 1.8, size),
