@@ -27,7 +27,7 @@ from typing import Literal
 
 import _runtime as rt
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import contrastive_ops as co
 
@@ -59,18 +59,6 @@ PAPER = replace(
 PRESETS = {"digits": DIGITS, "paper": PAPER}
 
 
-class Online(nn.Module):
-    """The network that learns; the two views go through one after the other, so that BN sees one at a time."""
-
-    def __init__(self, network: nn.Module, predictor: nn.Module) -> None:
-        super().__init__()
-        self.network, self.predictor = network, predictor
-
-    def forward(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor]:
-        p1, p2 = (self.predictor(self.network(x)).float() for x in (x1, x2))
-        return p1, p2
-
-
 def main(run: rt.Run, config: Config) -> None:
     """Builds the networks, trains, evaluates each epoch, and leaves a run folder."""
     folder = rt.start_folder(config, run)
@@ -84,8 +72,9 @@ def main(run: rt.Run, config: Config) -> None:
     projector = co.projection_mlp(*widths, last_bias=False, last_norm=norm if config.last_norm else None)
     predictor = co.prediction_mlp(config.dim, config.hidden_dim, bias=True, last_bias=False)
     network = nn.Sequential(OrderedDict(encoder=encoder, projector=projector))
-    online = Online(network, predictor if config.predictor else nn.Identity())
-    online = rt.synchronise_norms(online.to(run.device, memory_format=torch.channels_last), run)
+    head = predictor if config.predictor else nn.Identity()
+    online = nn.Sequential(OrderedDict(network=network, predictor=head))
+    online = rt.synchronise_norms(online.to(run.device, memory_format=torch.channels_last), run, views=2)
     target = copy.deepcopy(network).requires_grad_(False)
     model = rt.distribute(online, run)
 
@@ -108,10 +97,11 @@ def main(run: rt.Run, config: Config) -> None:
 
             images = rt.to_float(pixels)
             x1, x2 = views(images, generator=generator)
+            x = torch.cat([x1, x2])
             with precision:
-                p1, p2 = model(x1, x2)
+                p1, p2 = model(x).float().chunk(2)
                 with torch.no_grad():
-                    z1, z2 = target(x1).float(), target(x2).float()
+                    z1, z2 = target(x).float().chunk(2)
             log.require_finite(step + 1, p1)
             loss = co.byol_loss(p1, z2) + co.byol_loss(p2, z1)
             lr = co.cosine_schedule(step, steps, config.lr, 0.0, warmup_steps=config.warmup * steps)

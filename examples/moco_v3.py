@@ -80,10 +80,10 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
     online = nn.Sequential(OrderedDict(encoder=encoder, projector=projector))  # what the keys' network follows
     net = nn.Sequential(OrderedDict(online=online, predictor=predictor))
     net.to(run.device, memory_format=torch.channels_last)
-    target = rt.synchronise_norms(copy.deepcopy(online), run).requires_grad_(False)
+    target = rt.synchronise_norms(copy.deepcopy(online), run, views=2).requires_grad_(False)
     if config.compile:
         online.encoder.compile(), target.encoder.compile()
-    model = rt.distribute(rt.synchronise_norms(net, run), run)
+    model = rt.distribute(rt.synchronise_norms(net, run, views=2), run)
 
     rates = {"lr": config.lr, "weight_decay": config.weight_decay}
     optimizer = rt.create_optimizer(config.optimizer, net, **rates, decay_all=rt.is_vit(config.encoder))
@@ -107,12 +107,13 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
 
             images = rt.to_float(pixels)
             x1, x2 = views(images, generator=generator)
+            x = torch.cat([x1, x2])
             with precision:
-                q1, q2 = model(x1), model(x2)  # each view has BN statistics of its own
+                q1, q2 = model(x).chunk(2)
             log.require_finite(step + 1, q1)
             co.momentum_update(online, target, co.cosine_schedule(step, steps, config.momentum, 1.0), buffers="keep")
             with precision, torch.no_grad():
-                k1, k2 = target(x1), target(x2)
+                k1, k2 = target(x).chunk(2)
             ctr = partial(co.info_nce, temperature=config.temperature)
             loss = 2 * config.temperature * (ctr(q1, k2) + ctr(q2, k1))
             lr = co.cosine_schedule(step, steps, config.lr, 0.0, warmup_steps=config.warmup * steps)

@@ -59,11 +59,11 @@ PRESETS = {"digits": DIGITS, "paper": PAPER}
 
 
 class SimSiam(nn.Sequential):
-    """Encoder, projector, predictor; the two views go through one after the other, so that BN sees one at a time."""
+    """Encoder, projector, predictor; returns what the last two make of images."""
 
-    def forward(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        z1, z2 = (self.projector(self.encoder(x)) for x in (x1, x2))
-        return self.predictor(z1).float(), self.predictor(z2).float(), z1.float(), z2.float()
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        z = self.projector(self.encoder(x))
+        return self.predictor(z).float(), z.float()
 
 
 def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from top to bottom)
@@ -79,7 +79,8 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
     widths = (encoder.num_features, config.hidden_dim, config.dim, config.bottleneck_dim)
     projector, predictor = rt.simsiam_heads(*widths, norms=config.norms, predictor=config.predictor)
     net = SimSiam(OrderedDict(encoder=encoder, projector=projector, predictor=predictor))
-    model = rt.distribute(rt.synchronise_norms(net.to(run.device, memory_format=torch.channels_last), run), run)
+    net = rt.synchronise_norms(net.to(run.device, memory_format=torch.channels_last), run, views=2)
+    model = rt.distribute(net, run)
     frozen = copy.deepcopy(net).requires_grad_(False) if config.alternation > 1 else None
 
     constant = {"params": predictor.parameters(), "constant_lr": config.predictor_lr == "constant"}
@@ -105,11 +106,12 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
             x1, x2 = views(images, generator=generator)
             if frozen is not None and step % config.alternation == 0:
                 co.momentum_update(net, frozen, 0.0)
+            x = torch.cat([x1, x2])
             with precision:
-                p1, p2, z1, z2 = model(x1, x2)
-                if frozen is not None:
-                    z1, z2 = frozen(x1, x2)[2:]
-            log.require_finite(step + 1, z1)
+                p, z = model(x)
+                z = z if frozen is None else frozen(x)[1]
+            log.require_finite(step + 1, z)
+            (p1, p2), (z1, z2) = p.chunk(2), z.chunk(2)
             loss = distance(p1, z2)
             loss = (loss + distance(p2, z1)) / 2 if config.symmetric else loss
             lr = co.cosine_schedule(step, steps, config.lr, 0.0, warmup_steps=config.warmup * steps)

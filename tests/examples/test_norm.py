@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 
 import pytest
@@ -22,8 +23,15 @@ def _step(norm: nn.Module, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     return y.detach(), x.grad
 
 
-def compare(rank: int, sizes: list[int], shape: tuple[int, ...], kind: str) -> float:
-    """Largest difference of outputs, gradients and running statistics from one process's."""
+def _one_by_one(norm: nn.Module, views: list[Tensor], weights: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """The outputs of the views, which go through one after the other, and their gradients."""
+    steps = [_step(norm, x, w) for x, w in zip(views, weights, strict=True)]
+    outputs, gradients = (torch.stack(column) for column in zip(*steps, strict=True))
+    return outputs, gradients
+
+
+def compare(rank: int, sizes: list[int], shape: tuple[int, ...], kind: str, views: int) -> float:
+    """Largest difference of outputs, gradients and running statistics from one process's, view by view."""
     from _runtime.launch import Run
     from _runtime.norm import scale_only_norm, synchronise_norms
     from timm.layers import BatchNormAct2d
@@ -38,15 +46,18 @@ def compare(rank: int, sizes: list[int], shape: tuple[int, ...], kind: str) -> f
         "plain": plain,
     }[kind]
     alone = make(shape[0]).double()
-    shared = synchronise_norms(make(shape[0]).double(), Run(rank, rank, len(sizes), torch.device("cpu")))
+    run = Run(rank, rank, len(sizes), torch.device("cpu"))
+    shared = synchronise_norms(make(shape[0]).double(), run, views=views)
     mine, error = slice(sum(sizes[:rank]), sum(sizes[: rank + 1])), 0.0
     for _ in range(2):
-        x, weights = (torch.randn(sum(sizes), *shape, generator=generator, dtype=torch.float64) + 3 for _ in range(2))
-        expected = _step(alone, x, weights)
-        observed = _step(shared, x[mine], weights[mine])
-        pairs = zip(observed, expected, strict=True)
-        error = max([error, *((a - b[mine]).norm(torch.inf).item() for a, b in pairs if len(a))])
-    for parameter in shared.parameters():
+        x, weights = (
+            torch.randn(views, sum(sizes), *shape, generator=generator, dtype=torch.float64) + 3 for _ in range(2)
+        )
+        expected = _one_by_one(alone, list(x), list(weights))
+        observed = _step(shared, x[:, mine].flatten(0, 1), weights[:, mine].flatten(0, 1))
+        for a, b in zip(observed, expected, strict=True):
+            error = max(error, (a.view_as(b[:, mine]) - b[:, mine]).abs().sum().item())
+    for parameter in shared.parameters() if len(sizes) > 1 else ():
         assert parameter.grad is not None
         dist.all_reduce(parameter.grad)
     for a, b in zip(shared.parameters(), alone.parameters(), strict=True):
@@ -56,18 +67,43 @@ def compare(rank: int, sizes: list[int], shape: tuple[int, ...], kind: str) -> f
 
 
 @pytest.mark.parametrize(
-    ("sizes", "shape", "kind"),
+    ("sizes", "shape", "kind", "views"),
     [
-        ([4, 4], (3,), "1d"),
-        ([5, 2], (3, 4, 4), "2d"),
-        ([5, 2], (3, 4, 4), "and ReLU"),
-        ([3, 2], (3,), "no bias"),
-        ([3, 2], (3,), "plain"),
-        ([4, 0, 1], (3, 2, 2), "2d"),
+        ([4, 4], (3,), "1d", 1),
+        ([5, 2], (3, 4, 4), "2d", 1),
+        ([5, 2], (3, 4, 4), "and ReLU", 2),
+        ([3, 2], (3,), "no bias", 2),
+        ([3, 2], (3,), "plain", 1),
+        ([4, 0, 1], (3, 2, 2), "2d", 2),
     ],
 )
-def test_two_processes_normalise_as_one(sizes: list[int], shape: tuple[int, ...], kind: str) -> None:
-    assert max(run_distributed(compare, len(sizes), sizes, shape, kind)) < 1e-10
+def test_two_processes_normalise_as_one(sizes: list[int], shape: tuple[int, ...], kind: str, views: int) -> None:
+    assert max(run_distributed(compare, len(sizes), sizes, shape, kind, views)) < 1e-10
+
+
+@pytest.mark.parametrize("kind", ["1d", "2d", "and ReLU", "no bias", "plain"])
+def test_each_view_has_statistics_of_its_own(kind: str) -> None:
+    shape = (3, 4, 4) if kind in {"2d", "and ReLU"} else (3,)
+    assert compare(0, [5], shape, kind, 2) < 1e-10
+
+
+def test_one_view_of_one_process_keeps_its_norms() -> None:
+    from _runtime.launch import Run
+    from _runtime.norm import synchronise_norms
+
+    norm = nn.BatchNorm2d(3)
+    assert type(synchronise_norms(norm, Run(0, 0, 1, torch.device("cpu")))) is nn.BatchNorm2d
+
+
+def test_evaluation_and_copies_know_nothing_of_views() -> None:
+    """An encoder is evaluated on batches of any size, its average is a copy, and the names of its weights stay."""
+    from _runtime.launch import Run
+    from _runtime.norm import synchronise_norms
+
+    plain, x = nn.BatchNorm2d(3), torch.randn(5, 3, 2, 2)
+    norm = copy.deepcopy(synchronise_norms(copy.deepcopy(plain), Run(0, 0, 1, torch.device("cpu")), views=2))
+    assert torch.equal(norm.eval()(x), plain.eval()(x))
+    assert list(norm.state_dict()) == list(plain.state_dict())
 
 
 def network_step(rank: int, world_size: int) -> dict[str, Tensor]:
