@@ -32,7 +32,7 @@ import contrastive_ops as co
 class Config(rt.CommonConfig):
     """SimSiam's own numbers; the defaults are the preset digits."""
 
-    epochs: int = 60  # passes over the training images
+    epochs: int = 100  # passes over the training images
     lr: float = 0.1  # the peak learning rate
     views: Literal["digits", "digits-v2", "moco-v2", "none"] = "digits-v2"  # the recipe of augmentation
     dim: int = 256  # width of the embedding

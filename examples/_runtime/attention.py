@@ -6,12 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from timm.models import VisionTransformer
 from torch import Tensor, nn
 
 from _runtime.evaluate import Evaluation
-from _runtime.plots import new_figure
+from _runtime.plots import save_images
 from _runtime.views import displayable, plain_view, to_float
 
 IMAGES_SHOWN = 8
@@ -56,17 +55,9 @@ def save_attention(path: Path, encoder: nn.Module, evaluation: Evaluation) -> No
 
 def draw_attention(path: Path, images: Tensor, attention: Tensor) -> None:
     """A column for each image: the image above, below it what each head looks at, from none (dark) to most."""
-    count, heads = attention.shape[:2]
-    figure = new_figure(1.15 * count + 0.6, 1.2 * (heads + 1) + 0.4)
-    axes = figure.subplots(heads + 1, count, squeeze=False)
-    sharp = F.interpolate(attention, size=images.shape[-2:], mode="nearest")
-    for column in range(count):
-        axes[0, column].imshow(images[column].permute(1, 2, 0).numpy(), interpolation="nearest")
-        for head in range(heads):
-            axes[head + 1, column].imshow(sharp[column, head].numpy(), cmap="inferno", vmin=0)
-    for row, name in enumerate(["image", *(f"head {head + 1}" for head in range(heads))]):
-        axes[row, 0].set_ylabel(name)
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-    figure.suptitle("attention of the class token in the last block", fontsize=10)
-    figure.savefig(path, dpi=110)
+    from matplotlib import colormaps
+
+    bright = attention / attention.amax((2, 3), keepdim=True)
+    colours = torch.from_numpy(colormaps["inferno"](bright.numpy())[..., :3]).movedim(-1, 2).float()
+    heads = {f"head {head + 1}": colours[:, head] for head in range(attention.shape[1])}
+    save_images(path, {"image": images, **heads}, title="attention of the class token in the last block")

@@ -15,7 +15,6 @@ import torch.distributed as dist
 from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from _runtime.launch import Run

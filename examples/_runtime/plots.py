@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from _runtime.log import accuracies, read_metrics
@@ -29,8 +31,8 @@ def save_curves(folder: Path, *, title: str, dim: int, chance: float | None = No
     records = read_metrics(folder)
     if not any("loss" in record for record in records):
         return
-    figure = new_figure(15, 7.2)
-    axes = figure.subplots(2, 3)
+    figure = new_figure(15, 7.2, layout="none")  # one that looks at all labels takes as long as the drawing
+    axes = figure.subplots(2, 3, gridspec_kw={"left": 0.04, "right": 0.99, "bottom": 0.07, "top": 0.9, "hspace": 0.3})
     draw_loss(axes[0, 0], records, chance)
     draw_knn(axes[0, 1], records)
     draw_std(axes[0, 2], records, dim)
@@ -129,25 +131,32 @@ def smoothed(values: Sequence[float], window: int) -> list[float]:
 
 def save_views(path: Path, images: Tensor, views: Sequence[Tensor]) -> None:
     """A row of images, floats in [0, 1], and below each of them what was made of it."""
-    shown = [images[:IMAGES_SHOWN].float(), *(displayable(view[:IMAGES_SHOWN]) for view in views)]
-    columns = len(shown[0])
-    figure = new_figure(1.15 * columns + 0.6, 1.2 * len(shown) + 0.1)
-    axes = figure.subplots(len(shown), columns, squeeze=False)
-    for row, (name, batch) in enumerate(
-        zip(["image", *(f"view {i + 1}" for i in range(len(views)))], shown, strict=True)
-    ):
-        for column, image in enumerate(batch.cpu()):
-            axes[row, column].imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
-            axes[row, column].set(xticks=[], yticks=[])
-        axes[row, 0].set_ylabel(name)
+    shown = {f"view {i + 1}": displayable(view[:IMAGES_SHOWN]) for i, view in enumerate(views)}
+    save_images(path, {"image": images[:IMAGES_SHOWN].float(), **shown})
+
+
+def save_images(path: Path, rows: Mapping[str, Tensor], *, title: str = "") -> None:
+    """Rows of named images, (B, 3, H, W) in [0, 1], all shown at the size of the largest, as one picture."""
+    size = [max(images.shape[side] for images in rows.values()) for side in (2, 3)]
+    gap = size[0] // 10
+    tiles = torch.stack([F.interpolate(images.cpu(), size, mode="nearest") for images in rows.values()])
+    framed = F.pad(tiles, [gap // 2] * 4, value=1.0)  # (rows, B, 3, H, W)
+    figure = new_figure(1.15 * tiles.shape[1] + 0.6, 1.15 * len(rows) + (0.5 if title else 0.1))
+    axis = figure.subplots()
+    axis.imshow(framed.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1).numpy(), interpolation="nearest")
+    axis.set(xticks=[], yticks=[(row + 0.5) * framed.shape[3] for row in range(len(rows))])
+    axis.set_yticklabels(rows, rotation=90, va="center")
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    axis.set_title(title, fontsize=10)
     figure.savefig(path, dpi=110)
 
 
-def new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float, *, layout: Literal["constrained", "none"] = "constrained") -> Figure:
     """A figure drawn to files only: no window, whatever the machine is set up for."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout=layout)
     FigureCanvasAgg(figure)
     return figure
