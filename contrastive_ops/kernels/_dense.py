@@ -126,7 +126,8 @@ class DenseSelf(torch.autograd.Function):
         half = len(rows) // 2
         weights = torch.mm(rows * scale, rows.t())
         weights.diagonal().fill_(float("-inf"))
-        above, target = exponentials(weights, weights.diagonal(half).repeat(2), plain)
+        positive = weights.diagonal(half)
+        above, target = exponentials(weights, torch.cat([positive, positive]), plain)
         for offset in (-half, half):
             weights.diagonal(offset).zero_()
         total = weights.sum(1)

@@ -25,7 +25,8 @@ class DenseSpread(torch.autograd.Function):
         rows, length = unit_and_length(rows) if normalize else (rows, None)
         half = len(rows) // 2
         weights = torch.mm(rows * scale, rows.t()).exp_()
-        positive = weights.diagonal(half).repeat(2)
+        pair = weights.diagonal(half)
+        positive = torch.cat([pair, pair])
         for offset in (-half, 0, half):
             weights.diagonal(offset).zero_()
         top, nearest = weights.max(1, keepdim=True)
