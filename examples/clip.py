@@ -90,7 +90,7 @@ def main(run: rt.Run, config: Config) -> None:
     net = CLIP(encoder, text, config.dim).to(run.device, memory_format=torch.channels_last)
     model = rt.distribute(rt.synchronise_norms(net, run), run)
 
-    adam = {"betas": (0.9, config.beta2), "eps": config.eps}
+    adam = {"betas": (0.9, config.beta2), "eps": config.eps, "fused": True}
     optimizer = create_optimizer_v2(net, "adamw", config.lr, config.weight_decay, **adam)
     precision, scaler = rt.mixed_precision(config.precision, run.device)
     averaged = rt.average(net, config.ema_decay)

@@ -92,7 +92,7 @@ def main(run: rt.Run, config: Config) -> None:
     net = CPC(features, config.width, config.steps - config.first + 1).to(run.device)
     model = rt.distribute(net, run)
 
-    optimizer = torch.optim.AdamW(net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    optimizer = rt.OPTIMIZERS["adamw"](net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     precision, scaler = rt.mixed_precision(config.precision, run.device)
     averaged = rt.average(features, config.ema_decay)
     skip = config.first - 1  # rows between a context and the first that it predicts

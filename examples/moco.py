@@ -83,7 +83,7 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
     f_q, f_k = rt.distribute(online, run), rt.distribute(target, run)
 
     trained = [p for p in (*online.parameters(), *target.parameters()) if p.requires_grad]
-    optimizer = torch.optim.SGD(trained, config.lr, momentum=0.9, weight_decay=config.weight_decay)
+    optimizer = rt.OPTIMIZERS["sgd"](trained, lr=config.lr, weight_decay=config.weight_decay)
     precision, scaler = rt.mixed_precision(config.precision, run.device)
     averaged = rt.average(encoder, config.ema_decay)
     chance = math.log1p(config.queue_size)

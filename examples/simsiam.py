@@ -85,7 +85,7 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
 
     constant = {"params": predictor.parameters(), "constant_lr": config.predictor_lr == "constant"}
     groups = [{"params": [*encoder.parameters(), *projector.parameters()]}, constant]
-    optimizer = torch.optim.SGD(groups, config.lr, momentum=0.9, weight_decay=config.weight_decay)
+    optimizer = rt.OPTIMIZERS["sgd"](groups, lr=config.lr, weight_decay=config.weight_decay)
     precision, scaler = rt.mixed_precision(config.precision, run.device)
     averaged = rt.average(encoder, config.ema_decay)
     monitor = co.CollapseMonitor(config.dim, floor_loss=-1.0, floor_name="-1", low_std=0.6).to(run.device)
