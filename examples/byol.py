@@ -36,15 +36,14 @@ import contrastive_ops as co
 class Config(rt.CommonConfig):
     """BYOL's own numbers; the defaults are the preset digits."""
 
-    epochs: int = 80  # passes over the training images
-    batch_size: int = 32  # images a step, over all ranks together
+    epochs: int = 100  # passes over the training images
     lr: float = 0.1  # the peak learning rate
     views: Literal["digits", "digits-v2", "byol", "none"] = "digits-v2"  # the recipe of augmentation
     dim: int = 256  # width of projections
-    hidden_dim: int = 1024  # width inside projector and predictor
+    hidden_dim: int = 2048  # width inside projector and predictor
     last_norm: bool = True  # BN without scale and shift behind the projector too, which the paper has not
     predictor: bool = True  # off: projections are compared as they are; should collapse
-    momentum: float = 0.97  # m at the start; it rises to 1 in half a cosine
+    momentum: float = 0.9  # m at the start; it rises to 1 in half a cosine
     optimizer: Literal["sgd", "adamw", "lars"] = "sgd"  # of timm
     weight_decay: float = 5e-4  # of all parameters but biases and norms
     warmup: float = 0.05  # part of the run in which the learning rate rises from 0
