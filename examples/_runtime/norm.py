@@ -54,6 +54,8 @@ def _of_each_view(norm: type[_BatchNorm]) -> type[_BatchNorm]:
 
 
 class _EachView:
+    """Before a kind of batch norm among the bases of a class: each view of a batch goes through it by itself."""
+
     views: int
     training: bool
 
@@ -112,8 +114,6 @@ def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _of_each_rank(own: Tensor) -> Tensor:
     """(W, ...): the numbers of each rank, sent straight to all others: for so few, gloo's rings take longer."""
-    if not dist.is_initialized():
-        return own[None]
     copies = own.expand(dist.get_world_size(), *own.shape).contiguous()
     parts = torch.empty_like(copies)
     dist.all_to_all_single(parts, copies)
