@@ -61,9 +61,7 @@ def same_rows(**tensors: object) -> None:
     (name, value), *others = tensors.items()
     first = is_floating(name, value, shape=("B", "D"))
     for other, value in others:
-        tensor = is_floating(other, value, shape=first.shape)
-        if tensor.device != first.device:
-            same_device(**{name: first, other: tensor})
+        same_device(**{name: first, other: is_floating(other, value, shape=first.shape)})
 
 
 def is_distribution(name: str, value: object, *, shape: Sequence[str | int]) -> Tensor:
