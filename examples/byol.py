@@ -58,7 +58,7 @@ PAPER = replace(
 PRESETS = {"digits": DIGITS, "paper": PAPER}
 
 
-def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from top to bottom)
+def main(run: rt.Run, config: Config) -> None:
     """Builds the networks, trains, evaluates each epoch, and leaves a run folder."""
     folder = rt.start_folder(config, run)
     train, test = rt.load_images(config, run)
@@ -115,8 +115,7 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
             checkpoints.save_now_and_then(step, log)
 
         with rt.averaged_weights(averaged):
-            values = {"epoch": epoch + 1, "knn": evaluation.knn(encoder)}
-        log.evaluate(step, values, warnings=monitor.report())
+            log.evaluate(step, {"epoch": epoch + 1, "knn": evaluation.knn(encoder)}, warnings=monitor.report())
         checkpoints.save(step, log)
 
     with rt.averaged_weights(averaged):

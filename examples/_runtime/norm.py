@@ -54,7 +54,11 @@ def _of_each_view(norm: type[_BatchNorm]) -> type[_BatchNorm]:
 
 
 class _EachView:
-    """Before a kind of batch norm among the bases of a class: each view of a batch goes through it by itself."""
+    """Before a kind of batch norm among the bases of a class: each view of a batch goes through it by itself.
+
+    Any kind, a synchronised one too, and with a step of the running statistics for each view, which
+    `SplitBatchNorm2d`, the stand-in for several devices, makes one of all.
+    """
 
     views: int
     training: bool

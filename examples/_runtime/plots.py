@@ -138,9 +138,8 @@ def save_views(path: Path, images: Tensor, views: Sequence[Tensor]) -> None:
 def save_images(path: Path, rows: Mapping[str, Tensor], *, title: str = "") -> None:
     """Rows of named images, (B, 3, H, W) in [0, 1], all shown at the size of the largest, as one picture."""
     size = [max(images.shape[side] for images in rows.values()) for side in (2, 3)]
-    gap = size[0] // 10
     tiles = torch.stack([F.interpolate(images.cpu(), size, mode="nearest") for images in rows.values()])
-    framed = F.pad(tiles, [gap // 2] * 4, value=1.0)  # (rows, B, 3, H, W)
+    framed = F.pad(tiles, [max(1, size[0] // 20)] * 4, value=1.0)  # (rows, B, 3, H, W), white around each
     figure = new_figure(1.15 * tiles.shape[1] + 0.6, 1.15 * len(rows) + (0.5 if title else 0.1))
     axis = figure.subplots()
     axis.imshow(framed.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1).numpy(), interpolation="nearest")

@@ -10,8 +10,6 @@ from _runtime.optimise import create_optimizer
 from timm.optim import create_optimizer_v2
 from torch import nn
 
-from tests.examples.conftest import EXAMPLES  # noqa: F401 (puts the examples on the path)
-
 
 @pytest.mark.parametrize("name", ["sgd", "momentum", "adamw"])
 def test_fused_steps_are_timms_also_when_a_layer_starts_later(name: str) -> None:
