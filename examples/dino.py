@@ -31,7 +31,7 @@ import contrastive_ops as co
 class Config(rt.CommonConfig):
     """DINO's own numbers; the defaults are the preset digits."""
 
-    epochs: int = 70  # passes over the training images
+    epochs: int = 90  # passes over the training images
     batch_size: int = 32  # images a step, over all ranks together
     lr: float = 0.07  # the peak learning rate
     views: Literal["digits-dino", "dino", "dino-resnet", "none"] = "digits-dino"  # the recipe of augmentation
@@ -43,7 +43,7 @@ class Config(rt.CommonConfig):
     head_layers: int = 2  # linear ones before the last one
     head_norm: bool = True  # BN in the head
     freeze_scale: bool = True  # the rows of the head's last layer keep length 1
-    freeze_epochs: int = 70  # in which the head's last layer stands still: here all
+    freeze_epochs: int = 90  # in which the head's last layer stands still: here all
     momentum: float = 0.98  # m of the teacher at first; rises to 1
     student_temperature: float = 0.08  # T_s
     teacher_temperature: tuple[float, float] = (0.035, 0.06)  # T_t in the first epoch, and after its warm-up
@@ -64,8 +64,8 @@ PAPER = Config(data="folder:imagenet", views="dino", encoder="vit_small_patch16_
 PAPER_RESNET = replace(PAPER, views="dino-resnet", encoder="resnet50", epochs=100, batch_size=512, lr=0.06,
                        freeze_scale=True, teacher_temperature=(0.04, 0.04), drop_path=0.0, optimizer="momentum",
                        weight_decay=(1e-4, 1e-4), warmup=10 / 100)  # fmt: skip
-VIT = Config(encoder="tiny-hybrid-vit", image_size=24, lr=2e-3, momentum=0.99, optimizer="adamw",
-             weight_decay=(0.01, 0.01))  # fmt: skip
+VIT = Config(encoder="tiny-hybrid-vit", image_size=24, epochs=70, freeze_epochs=70, lr=2e-3, momentum=0.99,
+             optimizer="adamw", weight_decay=(0.01, 0.01))  # fmt: skip
 PRESETS = {"digits": Config(), "vit": VIT, "paper": PAPER, "paper-resnet50": PAPER_RESNET}
 
 
