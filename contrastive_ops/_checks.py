@@ -41,27 +41,42 @@ def _wanted(shape: Sequence[str | int], at_least: bool) -> str:
     return "(" + ", ".join(map(str, shape)) + (", ...)" if at_least else ",)" if len(shape) == 1 else ")")
 
 
-def is_floating(name: str, value: object, *, shape: Sequence[str | int], at_least: bool = False) -> Tensor:
-    """A floating-point tensor of `shape`; on CPU also free of NaN and infinity."""
+def is_floating(
+    name: str, value: object, *, shape: Sequence[str | int], at_least: bool = False, values: bool = True
+) -> Tensor:
+    """A floating-point tensor of `shape`; on CPU also free of NaN and infinity, unless `values` are for later."""
     tensor = is_tensor(name, value, shape=shape, at_least=at_least)
     if not tensor.dtype.is_floating_point:
         raise TypeError(f"{name}: expected floating-point values, got {show(tensor)}; convert it with .float()")
+    if values and readable(tensor):
+        _is_finite(name, tensor.detach())
+    return tensor
+
+
+def _is_finite(name: str, tensor: Tensor) -> None:
     # a NaN or an infinity shows in the sum, which makes no temporaries; a sum may overflow by itself, so look then
-    if readable(tensor) and not isfinite(tensor.detach().sum()) and not bool(torch.isfinite(tensor.detach()).all()):
-        count = int((~torch.isfinite(tensor.detach())).sum())
+    if not isfinite(tensor.sum()) and not bool(torch.isfinite(tensor).all()):
+        count = int((~torch.isfinite(tensor)).sum())
         raise ValueError(
             f"{name}: expected finite values, got {count} NaN or infinite of {tensor.numel()}; "
             "look for a diverged network, a division by zero or an overflow in what computed it"
         )
-    return tensor
 
 
-def same_rows(**tensors: object) -> None:
+def finite_inputs(result: Tensor, **tensors: Tensor) -> Tensor:
+    """The result, in which a NaN or an infinity of these tensors would show: one look instead of one at each."""
+    if readable(result) and not isfinite(result.detach().sum() if result.ndim else result.detach()):
+        for name, tensor in tensors.items():
+            _is_finite(name, tensor.detach())
+    return result
+
+
+def same_rows(*, values: bool = True, **tensors: object) -> None:
     """Floating-point tensors (B, D), all of the shape and on the device of the first."""
     (name, value), *others = tensors.items()
-    first = is_floating(name, value, shape=("B", "D"))
+    first = is_floating(name, value, shape=("B", "D"), values=values)
     for other, value in others:
-        same_device(**{name: first, other: is_floating(other, value, shape=first.shape)})
+        same_device(**{name: first, other: is_floating(other, value, shape=first.shape, values=values)})
 
 
 def is_distribution(name: str, value: object, *, shape: Sequence[str | int]) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from contrastive_ops._embeddings import full_precision, through_unit, unit_and_length
+from contrastive_ops.kernels._blocks import known_bound
 
 _SAFE = {torch.float32: 40.0, torch.float64: 300.0}  # the quotient of two exponentials must fit too
 
@@ -48,6 +49,16 @@ def pull(gradient: Tensor, total: Tensor, positive: Tensor) -> tuple[Tensor, Ten
     return factor, factor * total
 
 
+def reduced(losses: Tensor, reduction: str) -> Tensor:
+    """One process' rows: "mean", "sum", or "none": as they are."""
+    return losses.mean() if reduction == "mean" else losses.sum() if reduction == "sum" else losses
+
+
+def of_rows(gradient: Tensor, reduction: str, count: int) -> Tensor:
+    """The gradient of each row's loss, or that of all, from that of what they were reduced to."""
+    return gradient / count if reduction == "mean" else gradient
+
+
 def remember(ctx: Any, scale: float | Tensor, *tensors: Tensor | None) -> None:
     """Save tensors for the backward pass, and the scale, whatever it is."""
     learned = isinstance(scale, Tensor)
@@ -73,6 +84,7 @@ class DensePairs(torch.autograd.Function):
         both: bool,
         normalize: bool,
         plain: bool,
+        reduction: str,
         wanted: list[bool],
     ) -> Tensor:
         rows = torch.cat([left, right])
@@ -84,10 +96,10 @@ class DensePairs(torch.autograd.Function):
         above, target = exponentials(weights, diagonal.clone(), plain)
         diagonal.zero_()
         total = torch.stack([weights.sum(1), weights.sum(0)]) if both and plain else weights.sum(-1)
-        ctx.wanted = wanted
+        ctx.wanted, ctx.reduction = wanted, reduction
         remember(ctx, scale, rows, length, weights, total, target)
         losses = loss(above, total, target)
-        return losses.sum(0) if both else losses
+        return reduced(losses.sum(0) if both else losses, reduction)
 
     @staticmethod
     @once_differentiable
@@ -95,14 +107,14 @@ class DensePairs(torch.autograd.Function):
         scale, rows, length, weights, total, target = recall(ctx)
         first, second = rows.chunk(2)
         with full_precision(gradient.device):
-            factor, of_target = pull(gradient, total, target)
+            factor, of_target = pull(of_rows(gradient, ctx.reduction, len(first)), total, target)
             weights = _pulled(weights, factor)
             weights.diagonal().sub_(of_target if factor.ndim == 1 else of_target.sum(0))
             for_rows = torch.cat([torch.mm(weights, second), torch.mm(weights.t(), first)])
             of_scale = (rows * for_rows).sum() / 2 if ctx.wanted[2] else None  # the same sum over either side
             for_rows = for_rows.mul_(scale) if length is None else through_unit(for_rows, rows, length / scale)
             of_left, of_right = for_rows.chunk(2)
-            return of_left if ctx.wanted[0] else None, of_right if ctx.wanted[1] else None, of_scale, *[None] * 4
+            return of_left if ctx.wanted[0] else None, of_right if ctx.wanted[1] else None, of_scale, *[None] * 5
 
 
 def _pulled(weights: Tensor, factor: Tensor) -> Tensor:
@@ -116,41 +128,51 @@ def _pulled(weights: Tensor, factor: Tensor) -> Tensor:
 
 
 class DenseSelf(torch.autograd.Function):
-    """Rows with each other: one symmetric matrix, so one product is the gradient of both its factors."""
+    """Both views' rows with each other: one symmetric matrix, so one product is the gradient of both its factors."""
 
     @staticmethod
     def forward(
-        ctx: Any, rows: Tensor, scale: float | Tensor, normalize: bool, plain: bool, wanted: list[bool]
+        ctx: Any,
+        first: Tensor,
+        second: Tensor,
+        scale: float | Tensor,
+        normalize: bool,
+        reduction: str,
+        wanted: list[bool],
     ) -> Tensor:
+        rows = torch.cat([first, second])
+        plain = unshifted(rows.dtype, known_bound(rows, rows, scale, normalize=normalize))
         rows, length = unit_and_length(rows) if normalize else (rows, None)
-        half = len(rows) // 2
         weights = torch.mm(rows * scale, rows.t())
-        weights.diagonal().fill_(float("-inf"))
-        positive = weights.diagonal(half)  # twice by cat: repeat takes three times as long
-        above, target = exponentials(weights, torch.cat([positive, positive]), plain)
-        for offset in (-half, half):
-            weights.diagonal(offset).zero_()
+        weights.fill_diagonal_(float("-inf"))
+        positive = partners(weights)
+        above, target = exponentials(weights, positive.clone().flatten(), plain)
+        positive.zero_()
         total = weights.sum(1)
-        ctx.wanted, ctx.plain = wanted, plain
+        ctx.wanted, ctx.plain, ctx.reduction = wanted, plain, reduction
         remember(ctx, scale, rows, length, weights, total, target)
-        return loss(above, total, target)
+        return reduced(loss(above, total, target), reduction)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         scale, rows, length, weights, total, target = recall(ctx)
-        half = len(rows) // 2
         with full_precision(gradient.device):
-            factor, of_target = pull(gradient, total, target)
+            factor, of_target = pull(of_rows(gradient, ctx.reduction, len(rows)), total, target)
             if ctx.plain:
                 weights = (factor.unsqueeze(1) + factor).mul_(weights)
             else:
                 weights = weights * factor.unsqueeze(1)
                 weights = weights + weights.t()
-            of_pair = of_target[:half] + of_target[half:]
-            for offset in (-half, half):
-                weights.diagonal(offset).sub_(of_pair)
+            partners(weights).sub_(of_target.view(2, -1).sum(0))
             for_rows = torch.mm(weights, rows)
-            of_scale = (rows * for_rows).sum() / 2 if ctx.wanted[1] else None  # logits are quadratic in the rows
+            of_scale = (rows * for_rows).sum() / 2 if ctx.wanted[2] else None  # logits are quadratic in the rows
             for_rows = for_rows.mul_(scale) if length is None else through_unit(for_rows, rows, length / scale)
-            return for_rows if ctx.wanted[0] else None, of_scale, None, None, None
+            of_first, of_second = for_rows.chunk(2)
+            return of_first if ctx.wanted[0] else None, of_second if ctx.wanted[1] else None, of_scale, *[None] * 3
+
+
+def partners(matrix: Tensor) -> Tensor:
+    """(2, N) view of (2N, 2N): where row i meets row N + i, and where that meets row i, in one operation."""
+    half = len(matrix) // 2
+    return matrix.as_strided((2, half), (half * (2 * half - 1), 2 * half + 1), half)

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from contrastive_ops._embeddings import directions, full_precision
 from contrastive_ops.kernels._blocks import is_one_block, known_bound, wants_gradient
 from contrastive_ops.kernels._contrast import contrast
-from contrastive_ops.kernels._dense import DensePairs, recall, remember, unshifted
+from contrastive_ops.kernels._dense import DensePairs, recall, reduced, remember, unshifted
 from contrastive_ops.kernels._dispatch import passes
 from contrastive_ops.kernels._pull import margin_loss
 
@@ -23,31 +23,34 @@ def contrast_pairs(
     *,
     both: bool,
     normalize: bool,
+    reduction: str,
     block_size: int | None,
 ) -> Tensor:
-    """(N,) `contrast` of left_i with right_i against the other right_j, `both`: plus that of right_i with left_i.
+    """(N,) or reduced: `contrast` of left_i with right_i against the other right_j, and, `both`, the other way round.
 
     Args:
         left: (N, D) rows.
         right: (N, D) rows.
         scale: what multiplies inner products.
-        both: both directions, from one matrix.
+        both: the sum of both directions, from one matrix.
         normalize: inner products of the rows' directions.
+        reduction: "mean", "sum" or "none", of this process' rows.
         block_size: columns per block; None chooses.
     """
     bound = known_bound(left, right, scale, normalize=normalize)
     wanted = [wants_gradient(left), wants_gradient(right), wants_gradient(scale)]
     if is_one_block(len(left), len(right), left.device, block_size):
         plain = unshifted(left.dtype, bound)
-        dense: Tensor = DensePairs.apply(left, right, scale, both, normalize, plain, wanted)
+        dense: Tensor = DensePairs.apply(left, right, scale, both, normalize, plain, reduction, wanted)
         return dense
     left, right = (directions(left), directions(right)) if normalize else (left, right)
     if not both:
         own = torch.arange(len(left), device=left.device).unsqueeze(1)
-        return contrast(left, right, scale, own=own, unit=normalize, block_size=block_size)
+        losses = contrast(left, right, scale, own=own, unit=normalize, block_size=block_size)
+        return reduced(losses, reduction)
     options = {"block_size": block_size, "bound": bound, "drop_own": True}
     result: Tensor = _Pairs.apply(left, right, scale, wanted, options)
-    return result
+    return reduced(result, reduction)
 
 
 class _Pairs(torch.autograd.Function):

@@ -10,28 +10,34 @@ from torch.autograd.function import once_differentiable
 
 from contrastive_ops._embeddings import directions, full_precision
 from contrastive_ops.kernels._blocks import is_one_block, known_bound, wants_gradient
-from contrastive_ops.kernels._dense import DenseSelf, recall, remember, unshifted
+from contrastive_ops.kernels._dense import DenseSelf, recall, reduced, remember
 from contrastive_ops.kernels._dispatch import passes
 from contrastive_ops.kernels._pull import margin_loss
 
 
-def contrast_self(rows: Tensor, scale: float | Tensor, *, normalize: bool, block_size: int | None) -> Tensor:
-    """(M,) `contrast` of row i with row (i + M/2) mod M against the other M - 2.
+def contrast_self(
+    first: Tensor, second: Tensor, scale: float | Tensor, *, normalize: bool, reduction: str, block_size: int | None
+) -> Tensor:
+    """(2N,) or reduced: `contrast` of each row of two views with the same row of the other, against the other 2N - 2.
 
     Args:
-        rows: (M, D), one view after the other.
+        first: (N, D) rows.
+        second: (N, D) rows.
         scale: what multiplies inner products.
         normalize: inner products of the rows' directions.
+        reduction: "mean", "sum" or "none", of this process' rows.
         block_size: columns per block; None chooses.
     """
+    if is_one_block(2 * len(first), 2 * len(first), first.device, block_size):
+        every = [wants_gradient(first), wants_gradient(second), wants_gradient(scale)]
+        dense: Tensor = DenseSelf.apply(first, second, scale, normalize, reduction, every)
+        return dense
+    rows = torch.cat([first, second])
     bound = known_bound(rows, rows, scale, normalize=normalize)
     wanted = [wants_gradient(rows), wants_gradient(scale)]
-    if is_one_block(len(rows), len(rows), rows.device, block_size):
-        dense: Tensor = DenseSelf.apply(rows, scale, normalize, unshifted(rows.dtype, bound), wanted)
-        return dense
     rows, options = directions(rows) if normalize else rows, {"block_size": block_size, "bound": bound}
     result: Tensor = _Self.apply(rows, scale, wanted, options)
-    return result
+    return reduced(result, reduction)
 
 
 class _Self(torch.autograd.Function):

@@ -27,7 +27,7 @@ from contrastive_ops.kernels._blocks import (
     spans,
     wants_gradient,
 )
-from contrastive_ops.kernels._dense import recall, remember, unshifted
+from contrastive_ops.kernels._dense import recall, reduced, remember, unshifted
 from contrastive_ops.kernels._pull import margin_loss
 from contrastive_ops.kernels._spread_dense import DenseSpread
 
@@ -49,17 +49,19 @@ def spread(
     return result
 
 
-def spread_self(rows: Tensor, scale: float | Tensor, *, normalize: bool, block_size: int | None = None) -> Tensor:
-    """(M,) `spread` of rows (M, D), one view after the other, against each other."""
+def spread_self(
+    rows: Tensor, scale: float | Tensor, *, normalize: bool, reduction: str, block_size: int | None
+) -> Tensor:
+    """(M,) or reduced: `spread` of rows (M, D), one view after the other, against each other."""
     bound = known_bound(rows, rows, scale, normalize=True) if normalize else None
     if is_one_block(len(rows), len(rows), rows.device, block_size) and unshifted(rows.dtype, bound):
         wanted = [wants_gradient(rows), wants_gradient(scale)]
-        dense: Tensor = DenseSpread.apply(rows, scale, normalize, wanted)
+        dense: Tensor = DenseSpread.apply(rows, scale, normalize, reduction, wanted)
         return dense
     rows = directions(rows) if normalize else rows
     itself = torch.arange(len(rows), device=rows.device)
     places = torch.stack([itself, itself.roll(len(rows) // 2)], 1)
-    return spread(rows, rows.detach(), scale, places=places, block_size=block_size)
+    return reduced(spread(rows, rows.detach(), scale, places=places, block_size=block_size), reduction)
 
 
 class _Spread(torch.autograd.Function):

@@ -14,14 +14,16 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from contrastive_ops._embeddings import full_precision, through_unit, unit_and_length
-from contrastive_ops.kernels._dense import recall, remember
+from contrastive_ops.kernels._dense import of_rows, recall, reduced, remember
 
 
 class DenseSpread(torch.autograd.Function):
     """Of rows (M, D), one view after the other; each moves as an anchor only."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, scale: float | Tensor, normalize: bool, wanted: list[bool]) -> Tensor:
+    def forward(
+        ctx: Any, rows: Tensor, scale: float | Tensor, normalize: bool, reduction: str, wanted: list[bool]
+    ) -> Tensor:
         rows, length = unit_and_length(rows) if normalize else (rows, None)
         half = len(rows) // 2
         weights = torch.mm(rows * scale, rows.t()).exp_()
@@ -35,19 +37,20 @@ class DenseSpread(torch.autograd.Function):
         negative, others = rest + top, rest + positive
         everyone = negative + positive
         apart = torch.div(weights, -everyone.unsqueeze(1)).log1p_().sum(1)
-        ctx.wanted = wanted
+        ctx.wanted, ctx.reduction = wanted, reduction
         remember(ctx, scale, rows, length, weights, nearest, positive, top, negative, others, everyone)
-        return (negative / positive).log1p_().add_((top / others).log1p_()).sub_(apart)
+        return reduced((negative / positive).log1p_().add_((top / others).log1p_()).sub_(apart), reduction)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         scale, rows, length, *sums = recall(ctx)
         with full_precision(gradient.device):
-            for_rows = torch.mm(_pulled(*sums), rows).mul_(gradient.unsqueeze(1))
+            gradient = of_rows(gradient, ctx.reduction, len(rows)).view(-1, 1)
+            for_rows = torch.mm(_pulled(*sums), rows).mul_(gradient)
             of_scale = (rows * for_rows).sum() if ctx.wanted[1] else None
             for_rows = for_rows.mul_(scale) if length is None else through_unit(for_rows, rows, length / scale)
-            return for_rows if ctx.wanted[0] else None, of_scale, None, None
+            return for_rows if ctx.wanted[0] else None, of_scale, *[None] * 3
 
 
 def _pulled(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -62,17 +64,18 @@ def clip_loss(
         implementations offer two are not.
     """
     process_group = resolve(group)
-    _checks.same_rows(image_features=image_features, text_features=text_features)
+    later = process_group is None and normalize  # no row of infinite length has a direction, so the loss is NaN
+    _checks.same_rows(image_features=image_features, text_features=text_features, values=not later)
     _checks.is_positive("logit_scale", logit_scale, why="it multiplies similarities: pass log_scale.exp()")
     check_options(reduction=reduction, normalize=normalize, block_size=block_size)
     check_rows("image_features", image_features, process_group)
     with full_precision(image_features.device):
         images, texts = promote(image_features, text_features)
         if process_group is None:
-            options = {"both": True, "normalize": normalize}
-            both = contrast_pairs(images, texts, logit_scale, **options, block_size=block_size)
-        else:
-            rows = torch.stack([images, texts], 1)  # (B, 2, D): one gather
-            shared = share(directions(rows) if normalize else rows, process_group, name="text_features")
-            both = pairs_across(shared, logit_scale, [(0, 1)], unit=normalize, block_size=block_size)
+            options: dict[str, Any] = {"normalize": normalize, "reduction": reduction, "block_size": block_size}
+            loss = contrast_pairs(images, texts, logit_scale, both=True, **options) / 2
+            return _checks.finite_inputs(loss, image_features=images, text_features=texts)
+        rows = torch.stack([images, texts], 1)  # (B, 2, D): one gather
+        shared = share(directions(rows) if normalize else rows, process_group, name="text_features")
+        both = pairs_across(shared, logit_scale, [(0, 1)], unit=normalize, block_size=block_size)
         return reduce_rows(both / 2, reduction, process_group, name="image_features")

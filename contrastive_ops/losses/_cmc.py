@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial, reduce
+from functools import reduce
 from itertools import combinations
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -75,12 +76,11 @@ def cmc_loss(
         pairs = list(combinations(range(len(views)), 2))
         pairs = pairs if graph == "full" else pairs[: len(views) - 1]
         if process_group is None:
-            score = partial(contrast_pairs, scale=scale, both=True, normalize=normalize, block_size=block_size)
-            losses = reduce(torch.add, [score(rows[a], rows[b]) for a, b in pairs])
-        else:
-            every = torch.stack(rows, dim=1)  # (B, V, D): one gather for all views
-            shared = share(directions(every) if normalize else every, process_group, name="views")
-            losses = pairs_across(shared, scale, pairs, unit=normalize, block_size=block_size)
+            options: dict[str, Any] = {"normalize": normalize, "reduction": reduction, "block_size": block_size}
+            return reduce(torch.add, [contrast_pairs(rows[a], rows[b], scale, both=True, **options) for a, b in pairs])
+        every = torch.stack(rows, dim=1)  # (B, V, D): one gather for all views
+        shared = share(directions(every) if normalize else every, process_group, name="views")
+        losses = pairs_across(shared, scale, pairs, unit=normalize, block_size=block_size)
         return reduce_rows(losses, reduction, process_group, name="views")
 
 

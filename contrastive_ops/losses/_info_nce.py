@@ -82,7 +82,9 @@ def info_nce(
         its trainer, not here. The argument names are those proposed for `torch.nn.functional.info_nce_loss`.
     """
     process_group = resolve(group)
-    _check(query, positive_key, negative_keys, temperature, negative_mode, mask)
+    in_batch = process_group is None and negative_keys is None and mask is None
+    # no row of infinite length has a direction, so the loss in the batch is NaN, and values need no look before
+    _check(query, positive_key, negative_keys, temperature, negative_mode, mask, values=not (in_batch and normalize))
     check_options(reduction=reduction, normalize=normalize, block_size=block_size)
     _checks.is_flag("symmetric", symmetric)
     check_rows("query", query, process_group)
@@ -90,15 +92,15 @@ def info_nce(
         scale = 1 / temperature
         given = (query, positive_key) if negative_keys is None else (query, positive_key, negative_keys)
         rows = promote(*given)
-        if process_group is None and negative_keys is None and mask is None:
-            options = {"both": symmetric, "normalize": normalize}
-            losses = contrast_pairs(rows[0], rows[1], scale, **options, block_size=block_size)
-        else:
-            query, positive_key = map(directions, rows[:2]) if normalize else rows[:2]
-            shared = (None if negative_keys is None else rows[2], scale, mask, process_group, normalize, block_size)
-            losses = _direction(query, positive_key, *shared)
-            if symmetric:
-                losses = losses + _direction(positive_key, query, *shared)
+        if in_batch:
+            options: dict[str, Any] = {"normalize": normalize, "reduction": reduction, "block_size": block_size}
+            loss = contrast_pairs(rows[0], rows[1], scale, both=symmetric, **options)
+            return _checks.finite_inputs(loss / 2 if symmetric else loss, query=rows[0], positive_key=rows[1])
+        query, positive_key = map(directions, rows[:2]) if normalize else rows[:2]
+        shared = (None if negative_keys is None else rows[2], scale, mask, process_group, normalize, block_size)
+        losses = _direction(query, positive_key, *shared)
+        if symmetric:
+            losses = losses + _direction(positive_key, query, *shared)
         return reduce_rows(losses / 2 if symmetric else losses, reduction, process_group, name="query")
 
 
@@ -109,10 +111,12 @@ def _check(
     temperature: float | Tensor,
     negative_mode: str,
     mask: Tensor | None,
+    *,
+    values: bool,
 ) -> None:
     _checks.is_choice("negative_mode", negative_mode, ("unpaired", "paired"))
-    rows, width = _checks.is_floating("query", query, shape=("B", "D")).shape
-    _checks.is_floating("positive_key", positive_key, shape=(rows, width))
+    rows, width = _checks.is_floating("query", query, shape=("B", "D"), values=values).shape
+    _checks.is_floating("positive_key", positive_key, shape=(rows, width), values=values)
     if negative_keys is not None:
         shape: tuple[str | int, ...] = ("K", width) if negative_mode == "unpaired" else (rows, "K", width)
         _checks.is_floating("negative_keys", negative_keys, shape=shape)

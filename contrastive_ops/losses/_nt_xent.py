@@ -60,16 +60,18 @@ def nt_xent(
         belongs to the trainer.
     """
     process_group = resolve(group)
-    _checks.same_rows(z1=z1, z2=z2)
+    later = process_group is None and normalize  # no row of infinite length has a direction, so the loss is NaN
+    _checks.same_rows(z1=z1, z2=z2, values=not later)
     _checks.is_positive("temperature", temperature, why="similarities are divided by it")
     check_options(reduction=reduction, normalize=normalize, block_size=block_size)
     check_rows("z1", z1, process_group)
     with full_precision(z1.device):
-        views, scale = promote(z1, z2), 1 / temperature
+        z1, z2 = promote(z1, z2)
+        scale = 1 / temperature
         if process_group is None:
-            losses = contrast_self(torch.cat(views), scale, normalize=normalize, block_size=block_size)
-        else:
-            pairs = torch.stack(views, dim=1)  # (B, 2, D): what one gather brings stays in pairs
-            shared = share(directions(pairs) if normalize else pairs, process_group, name="z1")
-            losses = views_across(shared, scale, unit=normalize, block_size=block_size)
+            loss = contrast_self(z1, z2, scale, normalize=normalize, reduction=reduction, block_size=block_size)
+            return _checks.finite_inputs(loss, z1=z1, z2=z2)
+        pairs = torch.stack([z1, z2], dim=1)  # (B, 2, D): what one gather brings stays in pairs
+        shared = share(directions(pairs) if normalize else pairs, process_group, name="z1")
+        losses = views_across(shared, scale, unit=normalize, block_size=block_size)
         return reduce_rows(losses, reduction, process_group, name="z1")

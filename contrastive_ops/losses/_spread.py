@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -74,9 +74,9 @@ def spread_loss(
     with full_precision(z1.device):
         views, scale = promote(z1, z2), 1 / temperature
         if process_group is None:
-            losses = spread_self(torch.cat(views), scale, normalize=normalize, block_size=block_size)
-        else:
-            losses = _against_all(torch.stack(views, dim=1), scale, normalize, process_group, block_size)
+            options: dict[str, Any] = {"normalize": normalize, "reduction": reduction, "block_size": block_size}
+            return spread_self(torch.cat(views), scale, **options)
+        losses = _against_all(torch.stack(views, dim=1), scale, normalize, process_group, block_size)
         return reduce_rows(losses, reduction, process_group, name="z1")
 
 

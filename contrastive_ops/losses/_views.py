@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -21,10 +22,8 @@ def check_pairs(**lists: Sequence[Tensor]) -> None:
         raise ValueError(
             f"{second}: expected 1 to {len(predicting)} views, the first ones of {first}, got {len(predicted)}"
         )
-    _checks.same_rows(
-        **{f"{first}[{i}]": predicting[i] for i in range(len(predicting))},
-        **{f"{second}[{i}]": predicted[i] for i in range(len(predicted))},
-    )
+    named: dict[str, Any] = {f"{name}[{i}]": view for name, views in lists.items() for i, view in enumerate(views)}
+    _checks.same_rows(**named)
     for i in range(len(predicted)):
         _checks.is_distribution(f"{second}[{i}]", predicted[i], shape=predicting[0].shape)
 

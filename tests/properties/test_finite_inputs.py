@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import contrastive_ops as co
 from contrastive_ops import _checks
 from tests.allocations import allocated
 
@@ -38,3 +42,40 @@ def test_large_finite_values_pass(dtype: torch.dtype, size: int) -> None:
 def test_looking_makes_one_number() -> None:
     x = torch.randn(1000, 30, requires_grad=True)
     assert allocated(_checks.is_floating, "x", x, shape=("N", 30)).made == [4]
+
+
+@pytest.mark.parametrize(
+    ("loss", "names"),
+    [
+        (co.nt_xent, ("z1", "z2")),
+        (co.info_nce, ("query", "positive_key")),
+        (partial(co.info_nce, symmetric=True), ("query", "positive_key")),
+        (partial(co.clip_loss, logit_scale=2.0), ("image_features", "text_features")),
+    ],
+    ids=["nt_xent", "info_nce", "symmetric", "clip_loss"],
+)
+@pytest.mark.parametrize("block_size", [None, 2])
+@given(
+    wrong=st.sampled_from([float("nan"), float("inf"), float("-inf")]),
+    rows=st.integers(1, 5),
+    which=st.integers(0, 1),
+    reduction=st.sampled_from(["mean", "sum", "none"]),
+    dtype=st.sampled_from(DTYPES),
+    data=st.data(),
+)
+def test_losses_of_one_process_name_what_is_not_finite(
+    loss: Callable[..., torch.Tensor],
+    names: tuple[str, str],
+    block_size: int | None,
+    wrong: float,
+    rows: int,
+    which: int,
+    reduction: str,
+    dtype: torch.dtype,
+    data: st.DataObject,
+) -> None:
+    """Also where inputs are looked at only once a loss is not finite."""
+    views = list(torch.randn(2, rows, 4).to(dtype).unbind(0))
+    views[which][data.draw(st.integers(0, rows - 1)), data.draw(st.integers(0, 3))] = wrong
+    with pytest.raises(ValueError, match=f"{names[which]}: expected finite values, got 1 NaN or infinite of"):
+        loss(*views, reduction=reduction, block_size=block_size)
