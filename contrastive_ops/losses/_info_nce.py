@@ -82,9 +82,9 @@ def info_nce(
         its trainer, not here. The argument names are those proposed for `torch.nn.functional.info_nce_loss`.
     """
     process_group = resolve(group)
-    in_batch = process_group is None and negative_keys is None and mask is None
-    # no row of infinite length has a direction, so the loss in the batch is NaN, and values need no look before
-    _check(query, positive_key, negative_keys, temperature, negative_mode, mask, values=not (in_batch and normalize))
+    # no row of infinite length has a direction: a loss of one process in its batch is NaN then
+    later = process_group is None and negative_keys is None and mask is None and normalize
+    _check(query, positive_key, negative_keys, temperature, negative_mode, mask, values=not later)
     check_options(reduction=reduction, normalize=normalize, block_size=block_size)
     _checks.is_flag("symmetric", symmetric)
     check_rows("query", query, process_group)
@@ -92,7 +92,7 @@ def info_nce(
         scale = 1 / temperature
         given = (query, positive_key) if negative_keys is None else (query, positive_key, negative_keys)
         rows = promote(*given)
-        if in_batch:
+        if process_group is None and negative_keys is None and mask is None:
             options: dict[str, Any] = {"normalize": normalize, "reduction": reduction, "block_size": block_size}
             loss = contrast_pairs(rows[0], rows[1], scale, both=symmetric, **options)
             return _checks.finite_inputs(loss / 2 if symmetric else loss, query=rows[0], positive_key=rows[1])
