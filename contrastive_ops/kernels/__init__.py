@@ -2,6 +2,7 @@
 
 from contrastive_ops.kernels._blocks import known_bound, wants_gradient
 from contrastive_ops.kernels._contrast import contrast
+from contrastive_ops.kernels._dense import reduced
 from contrastive_ops.kernels._dispatch import passes
 from contrastive_ops.kernels._log_sum_exp import log_sum_exp
 from contrastive_ops.kernels._pairs_loss import contrast_pairs
@@ -18,6 +19,7 @@ __all__ = [
     "log_sum_exp",
     "margin_loss",
     "passes",
+    "reduced",
     "row_sum",
     "spread",
     "spread_self",

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from contrastive_ops._embeddings import full_precision, through_unit, unit_and_length
-from contrastive_ops.kernels._dense import of_rows, recall, reduced, remember
+from contrastive_ops.kernels._dense import of_rows, partners, recall, reduced, remember
 
 
 class DenseSpread(torch.autograd.Function):
@@ -25,12 +25,10 @@ class DenseSpread(torch.autograd.Function):
         ctx: Any, rows: Tensor, scale: float | Tensor, normalize: bool, reduction: str, wanted: list[bool]
     ) -> Tensor:
         rows, length = unit_and_length(rows) if normalize else (rows, None)
-        half = len(rows) // 2
-        weights = torch.mm(rows * scale, rows.t()).exp_()
-        pair = weights.diagonal(half)
-        positive = torch.cat([pair, pair])
-        for offset in (-half, 0, half):
-            weights.diagonal(offset).zero_()
+        weights = torch.mm(rows * scale, rows.t()).exp_().fill_diagonal_(0)
+        pairs = partners(weights)
+        positive = pairs.clone().flatten()
+        pairs.zero_()
         top, nearest = weights.max(1, keepdim=True)
         weights.scatter_(1, nearest, 0)
         rest, top = weights.sum(1), top.squeeze(1)
@@ -68,7 +66,5 @@ def _pulled(
     slopes.addcmul_(weights, ((1 - pulls - top / others) / everyone).unsqueeze(1))
     slopes.scatter_(1, nearest, (top * (2 - pulls) / everyone).unsqueeze(1))
     of_positive = (negative + positive * (top / others + pulls)).div_(-everyone)
-    half = len(weights) // 2
-    slopes.diagonal(half).copy_(of_positive[:half])
-    slopes.diagonal(-half).copy_(of_positive[half:])
+    partners(slopes).copy_(of_positive.view(2, -1))
     return slopes

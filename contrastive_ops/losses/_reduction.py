@@ -9,6 +9,7 @@ from torch import Tensor
 
 from contrastive_ops import _checks
 from contrastive_ops.collectives import sum_over_ranks
+from contrastive_ops.kernels import reduced
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -39,7 +40,7 @@ def reduce_rows(rows: Tensor, reduction: str, group: ProcessGroup | None, *, nam
     if reduction == "none":
         return rows
     if group is None:
-        return rows.mean() if reduction == "mean" else rows.sum()
+        return reduced(rows, reduction)
     # always float64: ranks whose inputs differ in dtype must not send each other another number of bytes
     total = sum_over_ranks(
         torch.stack([rows.sum().double(), rows.new_tensor(rows.numel(), dtype=torch.float64)]), group
