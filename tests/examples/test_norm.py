@@ -66,19 +66,26 @@ def compare(rank: int, sizes: list[int], shape: tuple[int, ...], kind: str, view
     return error + sum((a - b).abs().max().item() for a, b in states)
 
 
-@pytest.mark.parametrize(
-    ("sizes", "shape", "kind", "views"),
-    [
-        ([4, 4], (3,), "1d", 1),
-        ([5, 2], (3, 4, 4), "2d", 1),
-        ([5, 2], (3, 4, 4), "and ReLU", 2),
-        ([3, 2], (3,), "no bias", 2),
-        ([3, 2], (3,), "plain", 1),
-        ([4, 0, 1], (3, 2, 2), "2d", 2),
-    ],
-)
-def test_two_processes_normalise_as_one(sizes: list[int], shape: tuple[int, ...], kind: str, views: int) -> None:
-    assert all(error < 1e-10 for error in run_distributed(compare, len(sizes), sizes, shape, kind, views))
+CASES: list[tuple[list[int], tuple[int, ...], str, int]] = [  # rows of each rank, shape of one, norm, views
+    ([4, 4], (3,), "1d", 1),
+    ([5, 2], (3, 4, 4), "2d", 1),
+    ([5, 2], (3, 4, 4), "and ReLU", 2),
+    ([3, 2], (3,), "no bias", 2),
+    ([3, 2], (3,), "plain", 1),
+    ([4, 0, 1], (3, 2, 2), "2d", 2),
+]
+
+
+def compare_each(rank: int, cases: list[tuple[list[int], tuple[int, ...], str, int]]) -> list[float]:
+    return [compare(rank, *case) for case in cases]
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_several_processes_normalise_as_one(world_size: int) -> None:
+    """All cases in one start of the processes, which takes longer than they do."""
+    cases = [case for case in CASES if len(case[0]) == world_size]
+    for errors in run_distributed(compare_each, world_size, cases):
+        assert {str(case): error for case, error in zip(cases, errors, strict=True) if not error < 1e-10} == {}
 
 
 @pytest.mark.parametrize("kind", ["1d", "2d", "and ReLU", "no bias", "plain"])
