@@ -35,7 +35,7 @@ class Config(rt.CommonConfig):
     image_size: int = 24  # height and width of the large crops
     batch_size: int = 32  # images a step, over all ranks together
     lr: float = 0.07  # the peak learning rate
-    views: Literal["digits-shifted", "digits-dino", "dino", "dino-resnet", "none"] = "digits-shifted"  # the recipe
+    views: Literal["digits-dino", "dino", "dino-resnet", "none"] = "digits-dino"  # the recipe of augmentation
     crops: tuple[int, int] = (2, 0)  # large ones, for both networks, and small ones, for the student
     small_size: int = 16  # height and width of the small crops; for a ViT a multiple of its patches
     dim: int = 1024  # K, outputs of the head
@@ -65,8 +65,8 @@ PAPER = Config(data="folder:imagenet", views="dino", encoder="vit_small_patch16_
 PAPER_RESNET = replace(PAPER, views="dino-resnet", encoder="resnet50", epochs=100, batch_size=512, lr=0.06,
                        freeze_scale=True, teacher_temperature=(0.04, 0.04), drop_path=0.0, optimizer="momentum",
                        weight_decay=(1e-4, 1e-4), warmup=10 / 100)  # fmt: skip
-VIT = Config(views="digits-dino", encoder="tiny-hybrid-vit", epochs=70, freeze_epochs=70, lr=2e-3, optimizer="adamw",
-             teacher_temperature=(0.035, 0.06), temperature_epochs=40, weight_decay=(0.01, 0.01))  # fmt: skip
+VIT = Config(encoder="tiny-hybrid-vit", epochs=70, freeze_epochs=70, lr=2e-3, teacher_temperature=(0.035, 0.06),
+             temperature_epochs=40, optimizer="adamw", weight_decay=(0.01, 0.01))  # fmt: skip
 PRESETS = {"digits": Config(), "vit": VIT, "paper": PAPER, "paper-resnet50": PAPER_RESNET}
 
 

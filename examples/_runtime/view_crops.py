@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from _runtime.view_pairs import MOSTLY
@@ -20,7 +19,6 @@ from contrastive_ops import dino_views, normalize, swav_views
 DIGITS_SCALES = ((0.5, 1.0), (0.3, 0.6))  # shares of the area: a small crop still holds most of most digits
 SWAV_STD = (0.228, 0.224, 0.225)
 DINO_SCALES = ((0.35, 1.0), (0.2, 0.6))  # centring keeps what is easiest to predict: place and size must not be
-DINO_MARGIN = 1 / 8  # makes digits smaller, so that their places differ less than the crops of one image do
 
 
 def digits_crops(
@@ -30,16 +28,10 @@ def digits_crops(
     counts: Sequence[int],
     scales: Sequence[tuple[float, float]] = DIGITS_SCALES,
     grey: float = 0.5,
-    margin: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> list[Tensor]:
-    """The digits' crops, all alike but for size and area; those of one size are distorted in one go.
-
-    Crops may reach beyond each border by `margin` of the image's side, where the border's pixels are repeated; areas
-    are shares of the whole.
-    """
+    """The digits' crops, all alike but for size and area; those of one size are distorted in one go."""
     views: list[Tensor] = []
-    images = F.pad(images, [round(margin * images.shape[-1])] * 4, mode="replicate") if margin else images
     for size, count, scale in zip(sizes, counts, scales, strict=True):
         if count:
             many = images.repeat(count, 1, 1, 1)
@@ -68,7 +60,6 @@ def swav_crops(
 CROPS: dict[str, Callable[..., list[Tensor]]] = {  # by the names that `--views` takes
     "digits": digits_crops,
     "digits-dino": partial(digits_crops, scales=DINO_SCALES, grey=MOSTLY),
-    "digits-shifted": partial(digits_crops, scales=DINO_SCALES, grey=MOSTLY, margin=DINO_MARGIN),
     "none": unchanged_crops,
     "swav": swav_crops,
     "dino": dino_views,

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from _runtime.view_crops import CROPS, digits_crops
-from _runtime.views import displayable, plain_view
+from _runtime.view_crops import CROPS
+from _runtime.views import plain_view
 
 
 @pytest.mark.parametrize("name", CROPS)
@@ -32,17 +32,3 @@ def test_no_two_crops_are_alike(name: str):
     views = CROPS[name](torch.rand(4, 3, 32, 32), sizes=(32, 16), counts=(2, 2))
     assert not torch.equal(views[0], views[1])
     assert not torch.equal(views[2], views[3])
-
-
-def test_a_margin_hides_where_things_are():
-    """How far right of the middle a dot is found, in units of how far its place varies from crop to crop."""
-    images, told = torch.zeros(500, 3, 32, 32), []
-    images[..., 14:18, 18:22] = 1
-    for margin in (0.0, 0.125):
-        generator = torch.Generator().manual_seed(0)
-        view = digits_crops(images, sizes=(32, 16), counts=(1, 0), margin=margin, generator=generator)[0]
-        pixels = displayable(view).mean(1)
-        dot = (pixels - pixels.flatten(1).median(1).values.view(-1, 1, 1)).abs()  # some views are inverted
-        place = (dot.sum(1) * torch.arange(32)).sum(1) / dot.sum((1, 2)) - 15.5
-        told.append(place.mean() / place.std())
-    assert 0 < told[1] < 0.9 * told[0]
