@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import contrastive_ops as co
 from contrastive_ops.testing import laws, run_distributed
-from tests.distributed.world import compare_states, compare_with_one_process
+from tests.distributed.world import compare_with_one_process
 from tests.fake_gpu import fake_gpu
 from tests.table import TABLE, Row, equal
 
@@ -45,25 +45,20 @@ def test_every_law_bites_or_says_why_not() -> None:
 # 1. world size -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sizes", SIZES, ids=str)
-def test_world_size(sizes: list[int]) -> None:
-    """Value and DDP-averaged gradient of W ranks are those of one process with all rows, in float64."""
-    titles = [row.title for row in TABLE if row.rows and row.call]
-    for errors in run_distributed(compare_with_one_process, len(sizes), sizes, titles):
-        assert set(errors) == set(titles)
-        for title, (value, gradient) in errors.items():
-            assert value <= 1e-10, (title, value)
-            assert gradient <= 1e-10, (title, gradient)
-
-
-@pytest.mark.parametrize("sizes", SIZES, ids=str)
-def test_world_size_of_states(sizes: list[int]) -> None:
-    """Every rank's holder is what one process with all rows would hold."""
-    titles = [row.title for row in TABLE if row.feed]
-    for errors in run_distributed(compare_states, len(sizes), sizes, titles):
-        assert set(errors) == set(titles)
-        for title, error in errors.items():
-            assert error <= 1e-6, (title, error)  # the buffers are float32
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_world_size(world_size: int) -> None:
+    """Of W ranks: value and DDP-averaged gradient, in float64, and what holders hold are those of one process."""
+    splits = [sizes for sizes in SIZES if len(sizes) == world_size]
+    called, fed = {row.title for row in TABLE if row.rows and row.call}, {row.title for row in TABLE if row.feed}
+    for rank in run_distributed(compare_with_one_process, world_size, splits):
+        for sizes, (errors, states) in zip(splits, rank, strict=True):
+            assert set(errors) == called
+            assert set(states) == fed
+            for title, (value, gradient) in errors.items():
+                assert value <= 1e-10, (sizes, title, value)
+                assert gradient <= 1e-10, (sizes, title, gradient)
+            for title, error in states.items():
+                assert error <= 1e-6, (sizes, title, error)  # the buffers are float32
 
 
 # 2. reference --------------------------------------------------------------------------------------------------------

@@ -9,14 +9,20 @@ from torch import Tensor, nn
 from tests.table import TABLE, Inputs, Row
 
 
-def compare_with_one_process(rank: int, sizes: list[int], titles: list[str]) -> dict[str, tuple[float, float]]:
-    """Errors of value and DDP-averaged gradient against one process with all rows, by row of the table."""
-    return {row.title: _errors(row, rank, sizes) for row in TABLE if row.title in titles and row.call}
+def compare_with_one_process(
+    rank: int, splits: list[list[int]]
+) -> list[tuple[dict[str, tuple[float, float]], dict[str, float]]]:
+    """For each split of the rows over the ranks, by row of the table, how far they are from one process with all rows.
 
-
-def compare_states(rank: int, sizes: list[int], titles: list[str]) -> dict[str, float]:
-    """Largest difference of a holder fed by all ranks, over three steps, from one fed by one process with all rows."""
-    return {row.title: _state_error(row, rank, sizes) for row in TABLE if row.title in titles and row.feed}
+    Of losses the errors of value and DDP-averaged gradient; of holders, fed over three steps, the largest difference.
+    """
+    return [
+        (
+            {row.title: _errors(row, rank, sizes) for row in TABLE if row.rows and row.call},
+            {row.title: _state_error(row, rank, sizes) for row in TABLE if row.feed},
+        )
+        for sizes in splits
+    ]
 
 
 def _mine(row: Row, rank: int, sizes: list[int], inputs: Inputs) -> Inputs:
