@@ -47,8 +47,8 @@ class Config(rt.CommonConfig):
     freeze_epochs: int = 130  # in which the head's last layer stands still: here all
     momentum: float = 0.99  # m of the teacher at first; rises to 1
     student_temperature: float = 0.08  # T_s
-    teacher_temperature: tuple[float, float] = (0.03, 0.06)  # T_t in the first epoch, and after its warm-up
-    temperature_epochs: int = 80  # of that warm-up
+    teacher_temperature: tuple[float, float] = (0.035, 0.06)  # T_t in the first epoch, and after its warm-up
+    temperature_epochs: int = 60  # of that warm-up
     center_momentum: float = 0.6  # m_c; keeps T_s / T_t / (1 - m_c) below 1 / (1 - m), where the mean could swing
     clip: float = 3.0  # largest norm of the gradient of each parameter by itself
     drop_path: float = 0.0  # largest rate of the student's skipped residual branches
@@ -65,8 +65,8 @@ PAPER = Config(data="folder:imagenet", views="dino", encoder="vit_small_patch16_
 PAPER_RESNET = replace(PAPER, views="dino-resnet", encoder="resnet50", epochs=100, batch_size=512, lr=0.06,
                        freeze_scale=True, teacher_temperature=(0.04, 0.04), drop_path=0.0, optimizer="momentum",
                        weight_decay=(1e-4, 1e-4), warmup=10 / 100)  # fmt: skip
-VIT = Config(encoder="tiny-hybrid-vit", epochs=70, freeze_epochs=70, lr=2e-3, teacher_temperature=(0.035, 0.06),
-             temperature_epochs=40, optimizer="adamw", weight_decay=(0.01, 0.01))  # fmt: skip
+VIT = Config(encoder="tiny-hybrid-vit", epochs=70, freeze_epochs=70, lr=2e-3, temperature_epochs=40,
+             optimizer="adamw", weight_decay=(0.01, 0.01))  # fmt: skip
 PRESETS = {"digits": Config(), "vit": VIT, "paper": PAPER, "paper-resnet50": PAPER_RESNET}
 
 
