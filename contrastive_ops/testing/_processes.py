@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import ctypes
-import faulthandler
 import io
 import multiprocessing
 import os
@@ -12,19 +9,17 @@ import signal
 import sys
 import tempfile
 import time
-import traceback
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
-import torch.distributed as dist
 
 from contrastive_ops._checks import is_count, is_positive, show
+from contrastive_ops.testing import _child
+from contrastive_ops.testing._child import packed
 
 ResultT = TypeVar("ResultT")
 GRACE = 5.0  # seconds that the other ranks get once one has failed, and that all get to leave
@@ -35,14 +30,16 @@ def run_distributed(
 ) -> list[ResultT]:
     """Call `fn(rank, *args)` on `world_size` new CPU processes that form the default (gloo) process group.
 
-    Every process ends before this returns or raises, whatever happened: an exception, a deadlock, Ctrl-C, even this
-    process being killed. For Linux and macOS. Scripts need the `if __name__ == "__main__":` of multiprocessing.
+    Every rank's process ends before this returns or raises, whatever happened: an exception, a deadlock, Ctrl-C, even
+    this process being killed. On Linux one idle process that has imported torch, of which they are forked, stays until
+    this one ends; elsewhere each starts afresh. Scripts need the `if __name__ == "__main__":` of multiprocessing.
 
     Args:
-        fn: A function at the top level of an importable module: processes are spawned, so it is pickled by name.
+        fn: A function at the top level of an importable module: it is pickled by name, and nothing of this process
+            but its environment variables and its output is there.
         world_size: How many processes.
         *args: Passed on to `fn` by pickle; tensors arrive as copies.
-        timeout: Seconds for everything, the start of the processes (each imports torch) included.
+        timeout: Seconds for everything, the start of the processes included (the first one imports torch).
         threads: `torch.set_num_threads` of each process.
 
     Returns:
@@ -65,11 +62,11 @@ def run_distributed(
     is_positive("timeout", timeout)
     is_count("threads", threads)
     deadline = time.monotonic() + timeout
-    _packed("fn", fn)
-    call = _packed("args", (fn, args))
+    packed("fn", fn)
+    call = packed("args", (fn, args))
     with tempfile.TemporaryDirectory(prefix="run_distributed-", ignore_cleanup_errors=True) as folder:
         Path(folder, "call").write_bytes(call)
-        ranks = [_Rank(i, folder, world_size, float(timeout), threads, os.getpid()) for i in range(world_size)]
+        ranks = [_Rank(i, folder, world_size, float(timeout), threads) for i in range(world_size)]
         try:
             for rank in ranks:
                 rank.start()
@@ -79,26 +76,24 @@ def run_distributed(
                 rank.end()
 
 
-def _packed(name: str, value: object) -> bytes:
-    """Pickle through torch.save: torch's own reductions for processes would move tensors as file descriptors."""
-    buffer = io.BytesIO()
-    try:
-        torch.save(value, buffer)
-    except Exception as error:
-        hint = "use a function at the top level of a module" if name == "fn" else "use plain data and tensors"
-        raise ValueError(f"{name}: expected what pickle can copy, got {show(value)} ({error}); {hint}") from error
-    return buffer.getvalue()
+def _start_method() -> Any:
+    """Forked from a process that has imported torch and does nothing else, others start in a tenth of a second."""
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    multiprocessing.set_forkserver_preload([_child.__name__])
+    return multiprocessing.get_context("forkserver")
 
 
 class _Rank:
     """One child process, as its parent sees it."""
 
     def __init__(self, rank: int, folder: str, *settings: Any) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = _start_method()
         self.rank, self.stack_file = rank, Path(folder, f"stack-{rank}")
         self.done, self.result, self.error = False, None, ""
         self.pipe, self.far_end = context.Pipe()
-        self.process = context.Process(target=_child, args=(self.far_end, rank, folder, *settings))
+        surroundings = (_child.Streams(), dict(os.environ))
+        self.process = context.Process(target=_child.run, args=(*surroundings, self.far_end, rank, folder, *settings))
 
     def start(self) -> None:
         self.process.start()
@@ -151,47 +146,3 @@ def _collect(ranks: list[_Rank], deadline: float, timeout: float) -> list[Any]:
     if unfinished:
         raise TimeoutError(f"ranks {[r.rank for r in waiting]} had not finished after {timeout:g} s{unfinished}")
     return [r.result for r in ranks]
-
-
-def _child(pipe: Any, rank: int, folder: str, world_size: int, timeout: float, threads: int, parent: int) -> None:
-    """What a spawned process does; it never returns."""
-    error = ""
-    try:
-        _end_with_parent(parent)
-        stack_file = Path(folder, f"stack-{rank}").open("w")  # noqa: SIM115 (open as long as we live)
-        faulthandler.register(signal.SIGUSR1, file=stack_file, all_threads=True)
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")  # whatever the host
-        torch.set_num_threads(threads)
-        meeting = Path(folder, "store").resolve().as_uri()  # a file: a port would be something to race for
-        dist.init_process_group("gloo", meeting, timedelta(seconds=timeout), world_size, rank)
-        fn, args = torch.load(Path(folder, "call"), weights_only=False)
-        answer = _packed("what fn returns", ("", fn(rank, *args)))
-    except BaseException:  # SystemExit too: no rank may leave without an answer
-        error = traceback.format_exc()
-        answer = _packed("error", (error, None))
-    with suppress(OSError, EOFError):  # the parent closes the pipe once every rank is through, or it is gone
-        pipe.send_bytes(answer)
-        error or pipe.recv_bytes()  # leaving would close the sockets that a slower rank may still read from
-    # Without Python's finalisation: there, a gloo thread that lets go of a finished work asks for the GIL, is made to
-    # exit from within a destructor, and a process that was done aborts, or hangs (torch 2.13).
-    for last in (atexit._run_exitfuncs, sys.stdout.flush, sys.stderr.flush):
-        with suppress(Exception):
-            last()
-    os._exit(1 if error else 0)
-
-
-def _end_with_parent(parent: int) -> None:
-    """A session of its own, so that the whole family can be killed at once, and no life without the parent."""
-    os.setsid()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: works even where Python is stuck
-    if os.getppid() != parent:
-        os._exit(1)
-    with warnings.catch_warnings():  # forking is safe here: nothing of torch is used in the new process
-        warnings.simplefilter("ignore", DeprecationWarning)
-        if os.fork() == 0:  # a guard: takes the grandchildren along when the parent is killed
-            above = cast("Any", multiprocessing.parent_process())
-            os.closerange(3, above.sentinel)  # who waits for the end of a pipe waits for the child, not for the guard
-            os.closerange(above.sentinel + 1, 65536)
-            above.join()
-            os.killpg(0, signal.SIGKILL)

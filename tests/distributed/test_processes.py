@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,11 @@ def _hang(rank: int, folder: str) -> None:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     Path(folder, f"{rank}").write_text(f"{os.getpid()} {child.pid}")
     time.sleep(600)
+
+
+def _surroundings(rank: int) -> str:
+    print(f"rank {rank} was here", flush=True)
+    return os.environ["CONTRASTIVE_OPS_TEST"]
 
 
 def _alive(pid: int) -> bool:
@@ -60,6 +66,34 @@ def test_the_deadline_ends_everything_that_was_started(tmp_path: Path) -> None:
     for file in tmp_path.iterdir():
         for pid in map(int, file.read_text().split()):
             assert not _alive(pid)
+
+
+def test_variables_and_output_are_those_of_the_moment(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for value in ("first", "second"):
+        monkeypatch.setenv("CONTRASTIVE_OPS_TEST", value)
+        assert run_distributed(_surroundings, 1) == [value]
+        assert capfd.readouterr().out == "rank 0 was here\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
+def test_nothing_outlives_the_one_that_started_it(tmp_path: Path) -> None:
+    """It cannot clean up after itself when it is killed."""
+    script = "from tests.distributed.test_processes import _hang, run_distributed;"
+    call = f"run_distributed(_hang, 2, {str(tmp_path)!r}, timeout=100)"
+    with subprocess.Popen([sys.executable, "-c", script + call], cwd=Path(__file__).parents[2]) as parent:
+        _wait(lambda: len([pid for file in tmp_path.iterdir() for pid in file.read_text().split()]) == 4, 60)
+        parent.kill()
+    pids = [int(pid) for file in tmp_path.iterdir() for pid in file.read_text().split()]
+    _wait(lambda: not any(map(_alive, pids)), 10)
+
+
+def _wait(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_bad_arguments_start_nothing() -> None:
