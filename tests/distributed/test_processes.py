@@ -63,9 +63,7 @@ def test_a_failure_shows_its_traceback_and_frees_the_others() -> None:
 def test_the_deadline_ends_everything_that_was_started(tmp_path: Path) -> None:
     with pytest.raises(TimeoutError, match="_hang"):  # the stack of the rank that hangs is in the message
         run_distributed(_hang, 1, str(tmp_path), timeout=15)
-    for file in tmp_path.iterdir():
-        for pid in map(int, file.read_text().split()):
-            assert not _alive(pid)
+    assert not any(map(_alive, _started(tmp_path)))
 
 
 def test_variables_and_output_are_those_of_the_moment(
@@ -83,10 +81,15 @@ def test_nothing_outlives_the_one_that_started_it(tmp_path: Path) -> None:
     script = "from tests.distributed.test_processes import _hang, run_distributed;"
     call = f"run_distributed(_hang, 2, {str(tmp_path)!r}, timeout=100)"
     with subprocess.Popen([sys.executable, "-c", script + call], cwd=Path(__file__).parents[2]) as parent:
-        _wait(lambda: len([pid for file in tmp_path.iterdir() for pid in file.read_text().split()]) == 4, 60)
-        parent.kill()
-    pids = [int(pid) for file in tmp_path.iterdir() for pid in file.read_text().split()]
-    _wait(lambda: not any(map(_alive, pids)), 10)
+        try:
+            _wait(lambda: len(_started(tmp_path)) == 4, 60)
+        finally:
+            parent.kill()
+    _wait(lambda: not any(map(_alive, _started(tmp_path))), 10)
+
+
+def _started(folder: Path) -> list[int]:
+    return [int(pid) for file in folder.iterdir() for pid in file.read_text().split()]
 
 
 def _wait(condition: Callable[[], bool], seconds: float) -> None:
