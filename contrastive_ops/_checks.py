@@ -121,12 +121,15 @@ def readable(tensor: Tensor) -> bool:
 
 def same_device(**tensors: Tensor | None) -> None:
     """All tensors that are given lie on the device of the first."""
-    (first, reference), *others = [(n, t) for n, t in tensors.items() if t is not None]
-    for name, tensor in others:
-        if tensor.device != reference.device:
+    first = None
+    for name, tensor in tensors.items():
+        if tensor is None:
+            continue
+        if first is None:
+            first, device = name, tensor.device
+        elif tensor.device != device:
             raise ValueError(
-                f"{name}: expected device {reference.device} as {first}, got {tensor.device}; "
-                f"move it with .to({first}.device)"
+                f"{name}: expected device {device} as {first}, got {tensor.device}; move it with .to({first}.device)"
             )
 
 

@@ -25,9 +25,9 @@ def full_precision(device: torch.device) -> AbstractContextManager[object]:
 
 def promote(*tensors: Tensor) -> tuple[Tensor, ...]:
     """float32, or float64 as soon as one input is."""
-    dtypes = {t.dtype for t in tensors}
+    dtypes = [t.dtype for t in tensors]
     wide = torch.float64 if torch.float64 in dtypes else torch.float32
-    return tensors if dtypes == {wide} else tuple([t.to(wide) for t in tensors])
+    return tuple([t if t.dtype == wide else t.to(wide) for t in tensors])
 
 
 def unit_rows(x: Tensor) -> Tensor:

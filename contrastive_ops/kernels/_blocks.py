@@ -25,8 +25,9 @@ def block_elements(device: torch.device) -> int:
 
 def is_one_block(rows: int, columns: int, device: torch.device, block_size: int | None) -> bool:
     """Whether the whole matrix is smaller than a block of a CPU, so that it may be kept for the backward pass."""
-    most = block_elements(device) if device.type == "cpu" else _CACHE
-    return columns <= block_size if block_size else rows * columns <= most
+    if block_size:
+        return columns <= block_size
+    return rows * columns <= _CACHE or (device.type == "cpu" and rows * columns <= block_elements(device))
 
 
 def block_shape(rows: int, columns: int, device: torch.device, block_size: int | None) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from contrastive_ops._embeddings import full_precision
-from contrastive_ops.kernels._dense import exponentials, loss, pull, recall, remember
+from contrastive_ops.kernels._dense import exponentials, loss, recall, remember
 
 
 class DenseContrast(torch.autograd.Function):
@@ -48,7 +48,8 @@ class DenseContrast(torch.autograd.Function):
         scale, query, scaled, positive, total, target, output, *again = recall(ctx)
         of_query, of_keys, of_positive, of_scale = ctx.wanted
         with full_precision(gradient.device):
-            factor, of_target = (x.unsqueeze(-1) for x in pull(gradient, total, target))
+            factor = (gradient / (total + target)).unsqueeze(-1)
+            of_target = factor * total.unsqueeze(-1)
             if positive is None:
                 keys, weights, own = again
                 weights = (weights * factor).scatter_(-1, own, -of_target)

@@ -10,7 +10,8 @@ from torch.autograd.function import once_differentiable
 
 from contrastive_ops._embeddings import directions, full_precision
 from contrastive_ops.kernels._blocks import is_one_block, known_bound, wants_gradient
-from contrastive_ops.kernels._dense import DenseSelf, recall, reduced, remember
+from contrastive_ops.kernels._dense import recall, reduced, remember
+from contrastive_ops.kernels._dense_views import DenseSelf
 from contrastive_ops.kernels._dispatch import passes
 from contrastive_ops.kernels._pull import margin_loss
 

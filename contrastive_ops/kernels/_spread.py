@@ -50,14 +50,16 @@ def spread(
 
 
 def spread_self(
-    rows: Tensor, scale: float | Tensor, *, normalize: bool, reduction: str, block_size: int | None
+    first: Tensor, second: Tensor, scale: float | Tensor, *, normalize: bool, reduction: str, block_size: int | None
 ) -> Tensor:
-    """(M,) or reduced: `spread` of rows (M, D), one view after the other, against each other."""
-    bound = known_bound(rows, rows, scale, normalize=True) if normalize else None
-    if is_one_block(len(rows), len(rows), rows.device, block_size) and unshifted(rows.dtype, bound):
-        wanted = [wants_gradient(rows), wants_gradient(scale)]
-        dense: Tensor = DenseSpread.apply(rows, scale, normalize, reduction, wanted)
+    """(2N,) or reduced: `spread` of the rows of two views (N, D), one view after the other, against each other."""
+    bound = known_bound(first, second, scale, normalize=True) if normalize else None
+    count = 2 * len(first)
+    if is_one_block(count, count, first.device, block_size) and unshifted(first.dtype, bound):
+        wanted = [wants_gradient(first), wants_gradient(second), wants_gradient(scale)]
+        dense: Tensor = DenseSpread.apply(first, second, scale, normalize, reduction, wanted)
         return dense
+    rows = torch.cat([first, second])
     rows = directions(rows) if normalize else rows
     itself = torch.arange(len(rows), device=rows.device)
     places = torch.stack([itself, itself.roll(len(rows) // 2)], 1)

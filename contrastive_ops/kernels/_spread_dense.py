@@ -13,17 +13,25 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from contrastive_ops._embeddings import full_precision, through_unit, unit_and_length
-from contrastive_ops.kernels._dense import of_rows, partners, recall, reduced, remember
+from contrastive_ops._embeddings import through_unit, unit_and_length
+from contrastive_ops.kernels._dense import recall, reduced, remember
+from contrastive_ops.kernels._dense_views import partners
 
 
 class DenseSpread(torch.autograd.Function):
-    """Of rows (M, D), one view after the other; each moves as an anchor only."""
+    """Of two views (N, D); each row moves as an anchor only."""
 
     @staticmethod
     def forward(
-        ctx: Any, rows: Tensor, scale: float | Tensor, normalize: bool, reduction: str, wanted: list[bool]
+        ctx: Any,
+        first: Tensor,
+        second: Tensor,
+        scale: float | Tensor,
+        normalize: bool,
+        reduction: str,
+        wanted: list[bool],
     ) -> Tensor:
+        rows = torch.cat([first, second])
         rows, length = unit_and_length(rows) if normalize else (rows, None)
         weights = torch.mm(rows * scale, rows.t()).exp_().fill_diagonal_(0)
         pairs = partners(weights)
@@ -36,19 +44,20 @@ class DenseSpread(torch.autograd.Function):
         everyone = negative + positive
         apart = torch.div(weights, -everyone.unsqueeze(1)).log1p_().sum(1)
         ctx.wanted, ctx.reduction = wanted, reduction
-        remember(ctx, scale, rows, length, weights, nearest, positive, top, negative, others, everyone)
+        if any(wanted):
+            for_rows = torch.mm(_pulled(weights, nearest, positive, top, negative, others, everyone), rows)
+            along = (rows * for_rows).sum(1, keepdim=True) if wanted[2] else None
+            remember(ctx, scale, for_rows if length is None else through_unit(for_rows, rows, length), along)
         return reduced((negative / positive).log1p_().add_((top / others).log1p_()).sub_(apart), reduction)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        scale, rows, length, *sums = recall(ctx)
-        with full_precision(gradient.device):
-            gradient = of_rows(gradient, ctx.reduction, len(rows)).view(-1, 1)
-            for_rows = torch.mm(_pulled(*sums), rows).mul_(gradient)
-            of_scale = (rows * for_rows).sum() if ctx.wanted[1] else None
-            for_rows = for_rows.mul_(scale) if length is None else through_unit(for_rows, rows, length / scale)
-            return for_rows if ctx.wanted[0] else None, of_scale, *[None] * 3
+        scale, for_rows, along = recall(ctx)
+        share = 1 / len(for_rows) if ctx.reduction == "mean" else 1
+        of_first, of_second = (for_rows * (gradient * (scale * share)).view(-1, 1)).chunk(2)
+        of_scale = (along * gradient.view(-1, 1)).sum() * share if ctx.wanted[2] else None
+        return of_first if ctx.wanted[0] else None, of_second if ctx.wanted[1] else None, of_scale, *[None] * 3
 
 
 def _pulled(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -67,16 +67,18 @@ def spread_loss(
         gradient flows through the anchor only. (In the paper's sums over m originals the instance itself takes part.)
     """
     process_group = resolve(group)
-    _checks.same_rows(z1=z1, z2=z2)
+    later = process_group is None and normalize  # no row of infinite length has a direction, so the loss is NaN
+    _checks.same_rows(z1=z1, z2=z2, values=not later)
     _checks.is_positive("temperature", temperature, why="similarities are divided by it")
     check_options(reduction=reduction, normalize=normalize, block_size=block_size)
     check_rows("z1", z1, process_group)
     with full_precision(z1.device):
-        views, scale = promote(z1, z2), 1 / temperature
+        z1, z2 = promote(z1, z2)
+        scale = 1 / temperature
         if process_group is None:
-            options: dict[str, Any] = {"normalize": normalize, "reduction": reduction, "block_size": block_size}
-            return spread_self(torch.cat(views), scale, **options)
-        losses = _against_all(torch.stack(views, dim=1), scale, normalize, process_group, block_size)
+            loss = spread_self(z1, z2, scale, normalize=normalize, reduction=reduction, block_size=block_size)
+            return _checks.finite_inputs(loss, z1=z1, z2=z2)
+        losses = _against_all(torch.stack([z1, z2], dim=1), scale, normalize, process_group, block_size)
         return reduce_rows(losses, reduction, process_group, name="z1")
 
 

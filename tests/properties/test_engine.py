@@ -88,14 +88,14 @@ def _spread(**options: Any) -> Tensor:
 TRIANGLE = 10 / 16  # tiles on and above the diagonal, of four by four
 # products forward and backward, in blocks and below one block
 CASES = {
-    "nt_xent": (_nt_xent, (TRIANGLE, TRIANGLE + 1), (1, 1)),
-    "clip_loss": (_clip, (1, 3), (1, 2)),
-    "cmc_loss": (_cmc, (3, 9), (3, 6)),
-    "info_nce": (_in_batch, (2, 2), (1, 2)),
-    "info_nce symmetric": (_both, (1, 3), (1, 2)),
-    "info_nce constant keys": (_towards_constants, (2, 0), (1, 2)),
+    "nt_xent": (_nt_xent, (TRIANGLE, TRIANGLE + 1), (2, 0)),
+    "clip_loss": (_clip, (1, 3), (3, 0)),
+    "cmc_loss": (_cmc, (3, 9), (9, 0)),
+    "info_nce": (_in_batch, (2, 2), (3, 0)),
+    "info_nce symmetric": (_both, (1, 3), (3, 0)),
+    "info_nce constant keys": (_towards_constants, (2, 0), (3, 0)),
     "info_nce queue": (_queue, (2, 0), (2, 0)),
-    "spread_loss": (_spread, (4, 0), (1, 1)),
+    "spread_loss": (_spread, (4, 0), (2, 0)),
 }
 
 
@@ -113,7 +113,7 @@ def test_products(name: str, hot: bool) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_products_below_one_block(name: str) -> None:
-    """Exponentials are kept there: no product is made again."""
+    """The gradient is made while the exponentials are there: no product is made again."""
     call, _, kept = CASES[name]
     passes = _pass(call)
     assert tuple(one.multiplications / (ROWS * ROWS * WIDTH) for one in passes) == kept
@@ -154,17 +154,37 @@ def test_a_queue_is_normalised_in_parts(masked: bool) -> None:
     assert results[1][2].multiplications == 2 * 80 * 600 * 4  # trainable keys: made again, and their gradient
 
 
+# of two views and what divides or multiplies their products
+ONE_BLOCK: dict[str, Callable[..., Tensor]] = {
+    "nt_xent": lambda a, b, t, **o: co.nt_xent(a, b, temperature=t, **o),
+    "clip_loss": co.clip_loss,
+    "info_nce": lambda a, b, t, **o: co.info_nce(a, b, temperature=t, **o),
+    "info_nce symmetric": lambda a, b, t, **o: co.info_nce(a, b, temperature=t, symmetric=True, **o),
+    "spread_loss": lambda a, b, t, **o: co.spread_loss(a, b, temperature=t, **o),
+}
+
+
+@pytest.mark.parametrize("shifted", [False, True])
 @pytest.mark.parametrize("normalize", [True, False])
-@pytest.mark.parametrize("name", ["nt_xent", "clip_loss", "info_nce", "info_nce symmetric", "spread_loss"])
+@pytest.mark.parametrize("name", ONE_BLOCK)
+def test_each_rows_gradient(name: str, normalize: bool, shifted: bool) -> None:
+    """Of losses that stay apart, one row's at a time: together they are the gradient of the sum."""
+    leaves = [x.detach().double().requires_grad_() for x in (_leaf(6, 3), _leaf(6, 3).flip(0), torch.tensor(0.7))]
+    with patch.dict("contrastive_ops.kernels._dense._SAFE", {torch.float64: 0.0 if shifted else 300.0}):
+        each = ONE_BLOCK[name](*leaves, normalize=normalize, reduction="none")
+        rows = [torch.autograd.grad(row, leaves, retain_graph=True) for row in each]
+        for reduction, share in (("sum", 1.0), ("mean", 1 / len(each))):
+            value = ONE_BLOCK[name](*leaves, normalize=normalize, reduction=reduction)
+            for _ in range(2):  # the second time from the same graph
+                together = torch.autograd.grad(3 * value, leaves, retain_graph=True)
+                for whole, *parts in zip(together, *rows, strict=True):
+                    torch.testing.assert_close(whole, 3 * share * torch.stack(parts).sum(0), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("name", ONE_BLOCK)
 def test_kept_streamed_and_shifted_are_one_function(name: str, normalize: bool) -> None:
     """Below one block and in blocks, with and without a maximum: the same value and gradient, in float64."""
-    losses = {
-        "nt_xent": lambda a, b, **o: co.nt_xent(a, b, temperature=0.3, **o),
-        "clip_loss": lambda a, b, **o: co.clip_loss(a, b, 3.0, **o),
-        "info_nce": lambda a, b, **o: co.info_nce(a, b, temperature=0.3, **o),
-        "info_nce symmetric": lambda a, b, **o: co.info_nce(a, b, temperature=0.3, symmetric=True, **o),
-        "spread_loss": lambda a, b, **o: co.spread_loss(a, b, temperature=0.3, **o),
-    }
     results = []
     for limit in (1e9, 0.0):
         for block in (None, 5):
@@ -174,7 +194,7 @@ def test_kept_streamed_and_shifted_are_one_function(name: str, normalize: bool) 
                 patch.dict("contrastive_ops.kernels._blocks._SAFE", limits),
                 patch.dict("contrastive_ops.kernels._dense._SAFE", limits),
             ):
-                value = losses[name](*leaves, normalize=normalize, block_size=block)
+                value = ONE_BLOCK[name](*leaves, 0.3, normalize=normalize, block_size=block)
                 results.append((value.detach(), *torch.autograd.grad(value, leaves)))
     for other in results[1:]:
         for a, b in zip(other, results[0], strict=True):
