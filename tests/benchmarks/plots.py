@@ -48,7 +48,10 @@ def _draw(area: Area, growth: Growth, records: list[Any], path: Path) -> Path:
         if axes.lines:
             axes.legend(fontsize="x-small")
         else:
-            axes.set_visible(False)
+            axes.remove()
+    if len(drawing.axes) == 1:
+        left.set_subplotspec(drawing.add_gridspec(1, 1)[0])
+        drawing.set_figwidth(6.5)
     drawing.savefig(path, metadata={"Software": None})
     return path
 
