@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from contrastive_ops._embeddings import full_precision
+
 _SAFE = {torch.float32: 40.0, torch.float64: 300.0}  # the quotient of two exponentials must fit too
 
 
@@ -70,17 +72,29 @@ def recall(ctx: Any) -> tuple[Any, ...]:
     return ctx.scale if scale is None else scale, *tensors
 
 
-def keep(ctx: Any, scale: float | Tensor, share: float, for_rows: Tensor, along: Tensor | None) -> None:
-    """The gradients of the losses' sum, of the rows but for the scale as a factor, and of the scale; for `back`.
+def keep(ctx: Any, scale: float | Tensor, *sums: Tensor | None) -> None:
+    """For `back`: of a mean or a sum the gradients, of losses that stay apart what it takes to make them.
 
-    `share`: what the losses' gradients are of that of their mean or sum.
+    `ctx.pulled(rows, length, weights, total, everyone, of_scale)` makes those of the losses' sum, for the rows but for
+    the scale as a factor, and for the scale; it overwrites the weights, which are exponentials.
     """
-    learned = isinstance(scale, Tensor)
-    ctx.share, ctx.factor = share, share if learned else share * scale
-    ctx.save_for_backward(for_rows.mul_(scale) if learned else for_rows, along)
+    if ctx.reduction == "none":
+        remember(ctx, scale, *sums)
+    elif any(ctx.wanted):
+        for_rows, along = ctx.pulled(*sums, ctx.wanted[-1])
+        learned, ctx.share = isinstance(scale, Tensor), 1 / ctx.count if ctx.reduction == "mean" else 1.0
+        ctx.factor = ctx.share if learned else ctx.share * scale
+        ctx.save_for_backward(for_rows.mul_(scale) if learned else for_rows, along)
 
 
 def back(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
-    """The gradients of the rows and of the scale from that of the losses' mean or sum."""
-    for_rows, along = ctx.saved_tensors
-    return for_rows * (gradient * ctx.factor), None if along is None else along * (gradient * ctx.share)
+    """The gradients of the rows and of the scale, from that of what the losses were reduced to."""
+    if ctx.reduction != "none":
+        for_rows, along = ctx.saved_tensors
+        return for_rows * (gradient * ctx.factor), None if along is None else along * (gradient * ctx.share)
+    scale, rows, length, weights, total, everyone = recall(ctx)
+    with full_precision(gradient.device):
+        # of a copy, for one more backward pass; a row without gradient divides by infinity
+        each = weights.clone(), total, everyone / gradient
+        for_rows, along = ctx.pulled(rows, length, *each, ctx.wanted[-1])
+        return for_rows.mul_(scale), along

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from contrastive_ops._embeddings import full_precision, through_unit, unit_and_length
+from contrastive_ops._embeddings import through_unit, unit_and_length
 from contrastive_ops.kernels._blocks import known_bound
-from contrastive_ops.kernels._dense import back, exponentials_of, keep, loss, recall, reduced, remember, unshifted
+from contrastive_ops.kernels._dense import back, exponentials_of, keep, loss, reduced, unshifted
 
 
 class DensePairs(torch.autograd.Function):
@@ -37,42 +38,23 @@ class DensePairs(torch.autograd.Function):
         above, target = exponentials_of(weights, weights.diagonal(0, -2, -1), plain)
         total = torch.stack([weights.sum(1), weights.sum(0)]) if both and plain else weights.sum(-1)
         losses = loss(above, total, target)
-        ctx.wanted, ctx.reduction, everyone = wanted, reduction, total + target
-        if reduction == "none":
-            remember(ctx, scale, rows, length, weights, total, everyone)
-        elif any(wanted):
-            share = 1 / len(first) if reduction == "mean" else 1.0
-            keep(ctx, scale, share, *_pairs_pulled(first, second, rows, length, weights, total, everyone, wanted[2]))
+        ctx.wanted, ctx.reduction, ctx.count, ctx.pulled = wanted, reduction, len(first), _pairs_pulled
+        keep(ctx, scale, rows, length, weights, total, total + target)
         return reduced(losses.sum(0) if both else losses, reduction)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.reduction != "none":
-            for_rows, of_scale = back(ctx, gradient)
-        else:
-            scale, rows, length, weights, total, everyone = recall(ctx)
-            with full_precision(gradient.device):
-                # of a copy, for one more backward pass; a row without gradient divides by infinity
-                first, second = rows.unbind()
-                each = weights.clone(), total, everyone / gradient
-                for_rows, of_scale = _pairs_pulled(first, second, rows, length, *each, ctx.wanted[2])
-                for_rows.mul_(scale)
+        for_rows, of_scale = back(ctx, gradient)
         of_left, of_right = for_rows.unbind()
         return of_left if ctx.wanted[0] else None, of_right if ctx.wanted[1] else None, of_scale, *[None] * 5
 
 
 def _pairs_pulled(
-    first: Tensor,
-    second: Tensor,
-    rows: Tensor,
-    length: Tensor | None,
-    weights: Tensor,
-    total: Tensor,
-    everyone: Tensor,
-    of_scale: bool,
+    rows: Tensor, length: Tensor | None, weights: Tensor, total: Tensor, everyone: Tensor, of_scale: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """What pulls at rows and scale; overwrites weights: of one direction, of both in one matrix, or in two."""
+    """Of the weights of one direction, of both in one matrix, or of both in two."""
+    first, second = rows.unbind()
     of_target = total / everyone
     if weights.ndim < everyone.ndim + 1:
         factor = everyone.reciprocal()
@@ -107,36 +89,26 @@ class DenseSelf(torch.autograd.Function):
         above, target = exponentials_of(weights, partners(weights), plain)
         total = weights.sum(1)
         losses = loss(above, total, target)
-        ctx.wanted, ctx.plain, ctx.reduction, everyone = wanted, plain, reduction, total + target
-        if reduction == "none":
-            remember(ctx, scale, rows, length, weights, total, everyone)
-        elif any(wanted):
-            share = 1 / len(rows) if reduction == "mean" else 1.0
-            keep(ctx, scale, share, *_self_pulled(rows, length, weights, total, everyone, plain, wanted[2]))
+        ctx.wanted, ctx.reduction, ctx.count = wanted, reduction, len(rows)
+        ctx.pulled = partial(_self_pulled, plain)
+        keep(ctx, scale, rows, length, weights, total, total + target)
         return reduced(losses, reduction)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.reduction != "none":
-            for_rows, of_scale = back(ctx, gradient)
-        else:
-            scale, rows, length, weights, total, everyone = recall(ctx)
-            with full_precision(gradient.device):
-                each = weights.clone(), total, everyone / gradient
-                for_rows, of_scale = _self_pulled(rows, length, *each, ctx.plain, ctx.wanted[2])
-                for_rows.mul_(scale)
+        for_rows, of_scale = back(ctx, gradient)
         of_first, of_second = for_rows.chunk(2)
         return of_first if ctx.wanted[0] else None, of_second if ctx.wanted[1] else None, of_scale, *[None] * 3
 
 
 def _self_pulled(
+    plain: bool,
     rows: Tensor,
     length: Tensor | None,
     weights: Tensor,
     total: Tensor,
     everyone: Tensor,
-    plain: bool,
     of_scale: bool,
 ) -> tuple[Tensor, Tensor | None]:
     if plain:
