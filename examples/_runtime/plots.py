@@ -84,9 +84,11 @@ def draw_gradients(axis: Axes, records: Sequence[dict[str, Any]]) -> None:
         ("gradient_last", "last layer", ORANGE),
     ):
         steps, values = series(records, name)
+        seen = any(value > 0 for value in values)  # a frozen layer's is 0, which no log shows
+        shown = label if seen else f"{label}: none"
         axis.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)  # a spike is a step or two: no mean shows it
-        axis.plot(steps, smoothed(values, len(values) // 100), color=colour, linewidth=1.2, label=label)
-        if any(value > 0 for value in values):
+        axis.plot(steps, smoothed(values, len(values) // 100), color=colour, linewidth=1.2, label=shown)
+        if seen:
             axis.set_yscale("log")
     axis.set_title("largest gradient")
 
