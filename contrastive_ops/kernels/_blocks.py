@@ -24,7 +24,7 @@ def block_elements(device: torch.device) -> int:
 
 
 def is_one_block(rows: int, columns: int, device: torch.device, block_size: int | None) -> bool:
-    """Whether the whole matrix is smaller than a block of a CPU, so that it may be kept for the backward pass."""
+    """Whether the whole matrix is smaller than a block of a CPU, so that it may be made as a whole."""
     if block_size:
         return columns <= block_size
     return rows * columns <= _CACHE or (device.type == "cpu" and rows * columns <= block_elements(device))

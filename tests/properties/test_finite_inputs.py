@@ -52,8 +52,10 @@ def test_looking_makes_one_number() -> None:
         (co.info_nce, ("query", "positive_key")),
         (partial(co.info_nce, symmetric=True, temperature=0.001), ("query", "positive_key")),
         (partial(co.clip_loss, logit_scale=2.0), ("image_features", "text_features")),
+        (co.spread_loss, ("z1", "z2")),
+        (partial(co.spread_loss, temperature=0.001), ("z1", "z2")),
     ],
-    ids=["nt_xent", "nt_xent shifted", "info_nce", "symmetric shifted", "clip_loss"],
+    ids=["nt_xent", "nt_xent shifted", "info_nce", "symmetric shifted", "clip_loss", "spread_loss", "spread shifted"],
 )
 @pytest.mark.parametrize("block_size", [None, 2])
 @given(
