@@ -2,7 +2,7 @@
 
 Tensors in, tensors out; state only in small modules with persistent buffers; communication only where a `group` takes
 part, and then the same loss and gradient on one rank or many. The laws that every name obeys are in the
-documentation and in `tests/test_laws.py`.
+documentation and in `tests/laws/`.
 """
 
 from importlib import import_module
