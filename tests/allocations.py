@@ -57,3 +57,17 @@ def allocated(call: Any, *args: Any, **options: Any) -> Allocations:
     with Allocations() as seen, torch.no_grad():
         call(*args, **options)
     return seen
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the largest tensor that any operation made, in numbers: also one that has no memory of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numel = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for x in result if isinstance(result, (tuple, list)) else (result,):
+            self.numel = max(self.numel, x.numel() if isinstance(x, Tensor) else 0)
+        return result

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from contrastive_ops.testing import run_distributed
-from tests.distributed import cases
+from tests.distributed import cases, mistakes, traffic
 
 
 @pytest.mark.parametrize("sizes", [[7, 1], [5, 3, 0]], ids=str)
@@ -20,10 +20,10 @@ def test_gather_shuffle_and_queue(sizes: list[int]) -> None:
 def everything(rank: int, sizes: list[int]) -> torch.Tensor:
     cases.gather(rank, sizes)
     cases.shuffle(rank, sizes)
-    cases.shuffle_traffic(rank, sizes, limit=max(sizes) * 3 * 4 * 4 * 4)
-    cases.gather_traffic(rank, sizes)
-    cases.collective_memory(rank, sizes)
-    cases.contrast_traffic(rank, sizes)
+    traffic.shuffle_traffic(rank, sizes, limit=max(sizes) * 3 * 4 * 4 * 4)
+    traffic.gather_traffic(rank, sizes)
+    traffic.collective_memory(rank, sizes)
+    traffic.contrast_traffic(rank, sizes)
     return cases.queues_agree(rank, sizes)
 
 
@@ -33,9 +33,9 @@ def test_traffic_and_memory_of_even_batches(sizes: list[int]) -> None:
 
 
 def counted(rank: int, sizes: list[int]) -> None:
-    cases.shuffle_traffic(rank, sizes, limit=max(sizes) * 3 * 4 * 4 * 4)
-    cases.gather_traffic(rank, sizes)
-    cases.collective_memory(rank, sizes)
+    traffic.shuffle_traffic(rank, sizes, limit=max(sizes) * 3 * 4 * 4 * 4)
+    traffic.gather_traffic(rank, sizes)
+    traffic.collective_memory(rank, sizes)
 
 
 @pytest.mark.slow
@@ -48,29 +48,31 @@ def test_more_sizes(case: Callable[..., object], sizes: list[int]) -> None:
 def test_errors_reach_every_rank_and_nobody_waits() -> None:
     first, second = run_distributed(errors, 2)
     assert first == second
-    expected = ["x", "x", "x", "x", "y", "positive_key", "mask", "query", "keys"]
-    expected += [
+    expected = [
+        "x",
+        "x",
+        "x",
+        "x",
+        "y",
+        "positive_key",
+        "mask",
+        "query",
+        "keys",
         "z1",
         "text_features",
         "views",
         "latents",
-        "scores",
-        "scores",
-        "scores",
-        "logits",
-        "logits",
-        "scores",
-        "z",
     ]
+    expected += ["scores", "scores", "scores", "logits", "logits", "scores", "z"]
     assert [message.split(":")[0].split()[-1] for message in first] == expected
     assert all("expected" in message for message in first)
     assert "on rank 1" in first[0]
 
 
 def errors(rank: int) -> list[str]:
-    messages = cases.disagreements(rank)
-    assert all("expected" in message for message in cases.bad_on_every_rank(rank))
-    cases.raises_alone(rank)
+    messages = mistakes.disagreements(rank)
+    assert all("expected" in message for message in mistakes.bad_on_every_rank(rank))
+    mistakes.raises_alone(rank)
     assert cases.mixed_dtypes(rank) == pytest.approx(-(3**-0.5))
     return messages
 
@@ -87,6 +89,6 @@ def test_gradients_join_and_groups_are_kept_apart() -> None:
 
 def joins(rank: int) -> tuple[list[float], tuple[float, float, float]]:
     gradient = cases.gradient_joins(rank, [1, 2, 0])
-    message = cases.outside_its_group(rank)
+    message = mistakes.outside_its_group(rank)
     assert ("expected a ProcessGroup" in message) == (rank != 0), message
     return gradient, cases.groups(rank)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import contrastive_ops as co
 from tests.table import TABLE
 
@@ -21,3 +24,10 @@ def test_every_law_bites_or_says_why_not() -> None:
             assert "compile" in row.why_not, row.title
     for name in co.__all__:
         assert any(row.bad for row in TABLE if row.name == name), f"{name} has no bad calls in the table"
+
+
+def test_what_stands_in_for_a_law_exists() -> None:
+    """Where the table says that a formula's own tests are the reference, it names their file."""
+    for row in TABLE:
+        for file in re.findall(r"\S+\.py", " ".join(row.why_not.values())):
+            assert (Path(__file__).parents[1] / file).is_file(), (row.title, file)

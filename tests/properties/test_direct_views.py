@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
-from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import contrastive_ops as co
-from contrastive_ops import _checks
 from contrastive_ops.views import _draw, _taps
 from tests import oracles
+from tests.allocations import Largest
 from tests.fake_gpu import fake_gpu
 
 SEEDS = st.integers(0, 2**31)
@@ -203,64 +199,10 @@ def test_neighbours_in_memory_do_not_reach_a_wide_blur() -> None:
 # memory --------------------------------------------------------------------------------------------------------------
 
 
-class _Largest(TorchDispatchMode):
-    """Remembers the largest tensor that any operation made."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.numel = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for x in result if isinstance(result, (tuple, list)) else (result,):
-            self.numel = max(self.numel, x.numel() if isinstance(x, Tensor) else 0)
-        return result
-
-
 @pytest.mark.parametrize("name", ["v1", "simclr", "byol", "swav", "dino", "blur", "jitter", "grey", "rotation"])
 def test_nothing_larger_than_the_images_or_views_exists(name: str) -> None:
     """No matrix of all pixels, no copy of the images for each crop; the views of one size may be one tensor."""
     images = _images(16, 96, 96)
-    with _Largest() as largest:
+    with Largest() as largest:
         views = _seeded(name, images)
     assert largest.numel <= max(images.numel(), views.numel())
-
-
-# what they are made of -----------------------------------------------------------------------------------------------
-
-
-@given(SEEDS, st.integers(0, 40), st.lists(st.tuples(st.floats(-3, 0), st.floats(0.1, 3)), min_size=1, max_size=5))
-def test_drawing_together_is_drawing_in_turn(seed: int, count: int, spans: list[tuple[float, float]]) -> None:
-    """The views of a seed hang on it."""
-    one, other = (torch.Generator().manual_seed(seed) for _ in range(2))
-    together = _draw.uniforms(count, spans, one)
-    in_turn = [_draw.uniform(count, low, high, other) for low, high in spans]
-    torch.testing.assert_close(together, torch.stack(in_turn))
-    assert torch.equal(one.get_state(), other.get_state())
-
-
-@given(st.lists(st.booleans(), max_size=12))
-def test_runs_are_where_it_is_true(some: list[bool]) -> None:
-    found = _draw.runs(torch.tensor(some, dtype=torch.bool))
-    inside = [i for first, last in found for i in range(first, last)]
-    assert inside == [i for i, value in enumerate(some) if value]
-    assert all(last < first for (_, last), (first, _) in pairwise(found))
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
-def test_finite_values_whose_sum_is_not_are_finite(dtype: torch.dtype) -> None:
-    largest = torch.full((8,), torch.finfo(dtype).max, dtype=dtype)
-    assert _checks.is_floating("x", largest, shape=("B",)) is largest
-    for bad in (float("nan"), float("inf"), -float("inf")):
-        for values in ([bad, 1.0], [bad, -bad], [1.0, bad, 1.0]):
-            with pytest.raises(ValueError, match="expected finite values"):
-                _checks.is_floating("x", torch.tensor(values, dtype=dtype), shape=("B",))
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_half_precision_turns_images_by_the_same_angle(dtype: torch.dtype) -> None:
-    """Places of pixels are known in single precision: half would move them by a tenth of a pixel and more."""
-    smooth = F.interpolate(_images(4, 12, 12), size=(96, 96), mode="bilinear").to(dtype)
-    exact = _seeded("rotation", smooth.float())
-    rounding = 2 * torch.finfo(dtype).eps
-    torch.testing.assert_close(_seeded("rotation", smooth).float(), exact, rtol=rounding, atol=rounding)

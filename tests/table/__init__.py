@@ -4,7 +4,18 @@ A new public name is one new row. Each law of the design that can apply to a nam
 law's column; a column left out means that the law has nothing to bite on, and `why_not` says so in words.
 """
 
-from tests.table import collectives, in_batch, info_nce, memory, metrics, momentum, networks, targets, views
+from tests.table import (
+    assignments,
+    collectives,
+    in_batch,
+    info_nce,
+    memory,
+    metrics,
+    momentum,
+    networks,
+    targets,
+    views,
+)
 from tests.table.row import Inputs, Row, equal
 
 TABLE: tuple[Row, ...] = (
@@ -12,6 +23,7 @@ TABLE: tuple[Row, ...] = (
     *in_batch.ROWS,
     *targets.ROWS,
     *memory.ROWS,
+    *assignments.ROWS,
     *momentum.ROWS,
     *collectives.ROWS,
     *networks.ROWS,

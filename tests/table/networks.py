@@ -48,7 +48,7 @@ ROWS: tuple[Row, ...] = (
         ),
         compiles=lambda norm: norm(_IMAGES),
         prepare=lambda: (co.SplitBatchNorm2d(3, 2),),
-        why_not={"world": "local by design", "reference": "properties/test_norm.py"},
+        why_not={"world": "local by design", "reference": "properties/test_split_batch_norm.py"},
     ),
     Row(
         "projection_mlp",
@@ -64,7 +64,7 @@ ROWS: tuple[Row, ...] = (
         ),
         compiles=lambda mlp: mlp(torch.arange(12.0).view(4, 3)),
         prepare=lambda: (co.projection_mlp(3, 4, 2),),
-        why_not={"world": "a network", "reference": "properties/test_heads.py"},
+        why_not={"world": "a network", "reference": "properties/test_mlp_heads.py"},
     ),
     Row(
         "prediction_mlp",
@@ -80,7 +80,7 @@ ROWS: tuple[Row, ...] = (
         ),
         compiles=lambda mlp: mlp(torch.arange(12.0).view(4, 3)),
         prepare=lambda: (co.prediction_mlp(3, 4),),
-        why_not={"world": "a network", "reference": "properties/test_norm_and_heads.py"},
+        why_not={"world": "a network", "reference": "properties/test_mlp_heads.py"},
     ),
     Row(
         "DINOHead",
@@ -95,7 +95,7 @@ ROWS: tuple[Row, ...] = (
         ),
         compiles=lambda head: head(torch.arange(12.0).view(4, 3)),
         prepare=lambda: (co.DINOHead(3, 7, hidden_dim=5, bottleneck_dim=4),),
-        why_not={"world": "a network", "reference": "properties/test_norm_and_heads.py"},
+        why_not={"world": "a network", "reference": "properties/test_dino_head.py"},
     ),
     Row(
         "FrozenPatchEmbed",

@@ -13,15 +13,13 @@ import contrastive_ops as co
 from contrastive_ops.testing import BrokenLaws, LawViolation, check_holder, check_loss, laws
 from contrastive_ops.testing.strategies import pairs, with_negatives
 from tests.testing import faulty, faulty_holders
-from tests.testing.ours import HOLDERS, LOSSES
 
 WITH_NEGATIVES = (laws.more_negatives, *laws.LOCAL)
 FIFO = (laws.first_in_first_out, *laws.LOCAL_HOLDER)
 
-
 SLOW = pytest.mark.slow  # every start of processes imports torch in each of them
 EVEN = laws.even_same_on_every_rank
-FEW = 8  # examples a law is given here; `-m slow` has the default number
+FEW = 8  # examples a law is given here
 
 
 def broken_by(check: Callable[..., None], *args: Any, **options: Any) -> set[str]:
@@ -39,35 +37,6 @@ def broken_by(check: Callable[..., None], *args: Any, **options: Any) -> set[str
         for part in (violation.law, violation.demand, violation.observed, violation.expected, *violation.example):
             assert part.splitlines()[0] in str(caught)
     return {violation.law for violation in caught.violations}
-
-
-# our own -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_our_losses_keep_the_laws(name: str) -> None:
-    loss, inputs, kept = LOSSES[name]
-    check_loss(loss, inputs=inputs, laws=kept, max_examples=FEW)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", LOSSES)
-def test_our_losses_keep_the_laws_in_several_processes(name: str) -> None:
-    loss, inputs, kept = LOSSES[name]
-    check_loss(loss, inputs=inputs, laws=(*kept, *laws.WORLD))
-
-
-@pytest.mark.parametrize("name", HOLDERS)
-def test_our_modules_keep_the_laws(name: str) -> None:
-    make, update, read = HOLDERS[name]
-    check_holder(make, update=update, read=read, dim=2, laws=FIFO if read else laws.LOCAL_HOLDER)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", HOLDERS)
-def test_our_modules_keep_the_laws_in_several_processes(name: str) -> None:
-    make, update, read = HOLDERS[name]
-    check_holder(make, update=update, read=read, dim=2, laws=laws.FIFO if read else laws.HOLDER)
 
 
 # one process ---------------------------------------------------------------------------------------------------------
