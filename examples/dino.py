@@ -105,7 +105,6 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
             if run.stop_requested() or step == config.max_steps > 0:
                 checkpoints.save(step, log)
                 return log.stop(step)
-
             images = rt.to_float(pixels)
             x = view(images, generator=generator)
             with precision:
