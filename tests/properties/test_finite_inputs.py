@@ -82,3 +82,13 @@ def test_losses_of_one_process_name_what_is_not_finite(
     views[which][data.draw(st.integers(0, rows - 1)), data.draw(st.integers(0, 3))] = wrong
     with pytest.raises(ValueError, match=f"{names[which]}: expected finite values, got 1 NaN or infinite of"):
         loss(*views, reduction=reduction, block_size=block_size)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
+def test_finite_values_whose_sum_is_not_are_finite(dtype: torch.dtype) -> None:
+    largest = torch.full((8,), torch.finfo(dtype).max, dtype=dtype)
+    assert _checks.is_floating("x", largest, shape=("B",)) is largest
+    for bad in (float("nan"), float("inf"), -float("inf")):
+        for values in ([bad, 1.0], [bad, -bad], [1.0, bad, 1.0]):
+            with pytest.raises(ValueError, match="expected finite values"):
+                _checks.is_floating("x", torch.tensor(values, dtype=dtype), shape=("B",))
