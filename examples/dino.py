@@ -32,10 +32,10 @@ class Config(rt.CommonConfig):
     """DINO's own numbers; the defaults are the preset digits."""
 
     epochs: int = 130  # passes over the training images
-    image_size: int = 24  # height and width of the large crops
+    image_size: int = 20  # height and width of the large crops
     batch_size: int = 32  # images a step, over all ranks together
     lr: float = 0.07  # the peak learning rate
-    views: Literal["digits-dino", "dino", "dino-resnet", "none"] = "digits-dino"  # the recipe of augmentation
+    views: Literal["digits-dino", "digits-dino-vit", "dino", "dino-resnet", "none"] = "digits-dino"  # the augmentation
     crops: tuple[int, int] = (2, 0)  # large ones, for both networks, and small ones, for the student
     small_size: int = 16  # height and width of the small crops; for a ViT a multiple of its patches
     dim: int = 1024  # K, outputs of the head
@@ -47,7 +47,7 @@ class Config(rt.CommonConfig):
     freeze_epochs: int = 130  # in which the head's last layer stands still: here all
     momentum: float = 0.99  # m of the teacher at first; rises to 1
     student_temperature: float = 0.08  # T_s
-    teacher_temperature: tuple[float, float] = (0.035, 0.06)  # T_t in the first epoch, and after its warm-up
+    teacher_temperature: tuple[float, float] = (0.035, 0.07)  # T_t in the first epoch, and after its warm-up
     temperature_epochs: int = 60  # of that warm-up
     center_momentum: float = 0.6  # m_c; keeps T_s / T_t / (1 - m_c) below 1 / (1 - m), where the mean could swing
     clip: float = 3.0  # largest norm of the gradient of each parameter by itself
@@ -65,8 +65,9 @@ PAPER = Config(data="folder:imagenet", views="dino", encoder="vit_small_patch16_
 PAPER_RESNET = replace(PAPER, views="dino-resnet", encoder="resnet50", epochs=100, batch_size=512, lr=0.06,
                        freeze_scale=True, teacher_temperature=(0.04, 0.04), drop_path=0.0, optimizer="momentum",
                        weight_decay=(1e-4, 1e-4), warmup=10 / 100)  # fmt: skip
-VIT = Config(encoder="tiny-hybrid-vit", epochs=70, freeze_epochs=70, lr=2e-3, temperature_epochs=40,
-             optimizer="adamw", weight_decay=(0.01, 0.01))  # fmt: skip
+VIT = Config(views="digits-dino-vit", encoder="tiny-hybrid-vit", image_size=24, epochs=70, freeze_epochs=70, lr=2e-3,
+             teacher_temperature=(0.035, 0.06), temperature_epochs=40, optimizer="adamw",
+             weight_decay=(0.01, 0.01))  # fmt: skip
 PRESETS = {"digits": Config(), "vit": VIT, "paper": PAPER, "paper-resnet50": PAPER_RESNET}
 
 
@@ -104,7 +105,6 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
             if run.stop_requested() or step == config.max_steps > 0:
                 checkpoints.save(step, log)
                 return log.stop(step)
-
             images = rt.to_float(pixels)
             x = view(images, generator=generator)
             with precision:

@@ -6,7 +6,7 @@
     python examples/run_all.py --table-only                      # of the runs that are there
 
 Runs go one after another into `--out`; one that is finished is not run again, one that was stopped is resumed, so the
-same command continues after Ctrl-C. The table stands in `results.md` beside them, in the form of examples/README.md.
+same command continues after Ctrl-C. The table stands in `results.md` beside them, in the form of docs/results.md.
 """
 
 from __future__ import annotations

@@ -111,6 +111,7 @@ def draw_smooth(axis: Axes, points: Series, title: str, *, smooth: int | None = 
 
 def finish(axis: Axes) -> None:
     axis.set_xlabel("step")
+    axis.locator_params(axis="x", nbins=6)  # more run into each other beyond 10000
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
     if axis.get_legend_handles_labels()[0]:

@@ -18,7 +18,7 @@ from contrastive_ops import dino_views, normalize, swav_views
 
 DIGITS_SCALES = ((0.5, 1.0), (0.3, 0.6))  # shares of the area: a small crop still holds most of most digits
 SWAV_STD = (0.228, 0.224, 0.225)
-DINO_SCALES = ((0.35, 1.0), (0.2, 0.6))  # centring keeps what is easiest to predict: place and size must not be
+CLOSER = ((0.35, 1.0), (0.2, 0.6))  # tell less of place and size, which are what DINO predicts most easily
 
 
 def digits_crops(
@@ -59,7 +59,8 @@ def swav_crops(
 
 CROPS: dict[str, Callable[..., list[Tensor]]] = {  # by the names that `--views` takes
     "digits": digits_crops,
-    "digits-dino": partial(digits_crops, scales=DINO_SCALES, grey=MOSTLY),
+    "digits-dino": partial(digits_crops, grey=MOSTLY),
+    "digits-dino-vit": partial(digits_crops, scales=CLOSER, grey=MOSTLY),
     "none": unchanged_crops,
     "swav": swav_crops,
     "dino": dino_views,

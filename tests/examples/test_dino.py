@@ -171,10 +171,11 @@ def test_timm_loads_the_teachers_vit(config: dino.Config, name: str):
     assert (config.out / "attention.png").exists()
 
 
-def test_most_crops_of_the_digits_are_grey():
+@pytest.mark.parametrize("recipe", ["digits-dino", "digits-dino-vit"])
+def test_most_crops_of_the_digits_are_grey(recipe):
     """One value for three channels, before the normalisation: nine crops of ten, large or small."""
     generator = torch.Generator().manual_seed(0)
-    for view in crops_of("digits-dino", sizes=(32, 16), counts=(2, 1))(images(300, 32), generator=generator):
+    for view in crops_of(recipe, sizes=(32, 16), counts=(2, 1))(images(300, 32), generator=generator):
         pixels = displayable(view)
         grey = ((pixels - pixels.mean(1, keepdim=True)).abs().amax((1, 2, 3)) < 1e-3).double().mean()
         assert 0.85 < grey < 0.95
