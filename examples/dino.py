@@ -65,9 +65,8 @@ PAPER = Config(data="folder:imagenet", views="dino", encoder="vit_small_patch16_
 PAPER_RESNET = replace(PAPER, views="dino-resnet", encoder="resnet50", epochs=100, batch_size=512, lr=0.06,
                        freeze_scale=True, teacher_temperature=(0.04, 0.04), drop_path=0.0, optimizer="momentum",
                        weight_decay=(1e-4, 1e-4), warmup=10 / 100)  # fmt: skip
-VIT = Config(views="digits-dino-vit", encoder="tiny-hybrid-vit", image_size=24, epochs=70, freeze_epochs=70, lr=2e-3,
-             teacher_temperature=(0.035, 0.06), temperature_epochs=40, optimizer="adamw",
-             weight_decay=(0.01, 0.01))  # fmt: skip
+VIT = Config(views="digits-dino-vit", encoder="tiny-hybrid-vit", image_size=24, epochs=70, optimizer="adamw", lr=2e-3,
+    weight_decay=(0.01, 0.01), teacher_temperature=(0.035, 0.06), temperature_epochs=40, freeze_epochs=70)  # fmt: skip
 PRESETS = {"digits": Config(), "vit": VIT, "paper": PAPER, "paper-resnet50": PAPER_RESNET}
 
 
@@ -105,6 +104,7 @@ def main(run: rt.Run, config: Config) -> None:  # noqa: PLR0915 (the method from
             if run.stop_requested() or step == config.max_steps > 0:
                 checkpoints.save(step, log)
                 return log.stop(step)
+
             images = rt.to_float(pixels)
             x = view(images, generator=generator)
             with precision:
